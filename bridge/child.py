@@ -1,0 +1,108 @@
+"""Starting a process of our own from a fresh interpreter, with a link to it; and what became of it."""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import signal
+import sys
+import time
+from collections.abc import Sequence
+
+from bridge.ipc.link import Link
+
+ROUTER = (sys.executable, "-P", "-m", "bridge.router.process")
+PROTOTYPE = (sys.executable, "-P", "-m", "bridge.worker.prototype")
+
+LINK_FD = 3  #: number of the link's descriptor in the child; it is also the last argument of its command line
+_PR_SET_CHILD_SUBREAPER = 36
+_FOREIGN = ("NOTIFY_SOCKET", "LISTEN_PID", "LISTEN_FDS", "LISTEN_FDNAMES", "SERVER_SOFTWARE")
+
+
+class Child:
+    """A process that main started, and main's end of the link to it.
+
+    Args:
+        name: what the log calls it.
+        command: program and arguments; the number of the link's descriptor is appended.
+
+    Raises:
+        OSError: the program cannot be started.
+    """
+
+    def __init__(self, name: str, command: Sequence[str]) -> None:
+        self.name = name
+        self.link, theirs = Link.pair()
+        self.started = time.monotonic()
+        # Ctrl-C and a closed terminal reach the whole process group. They are main's to decide on, so they stay
+        # blocked until the child has its own handlers; ignoring them would outlive exec, into the application.
+        try:
+            self.pid = os.posix_spawn(
+                command[0],
+                [*command, str(LINK_FD)],
+                environment(),
+                file_actions=[(os.POSIX_SPAWN_DUP2, theirs.fileno(), LINK_FD)],
+                setsigmask=[signal.SIGINT, signal.SIGQUIT, signal.SIGHUP],
+                setsigdef=[signal.SIGPIPE, signal.SIGXFSZ, signal.SIGINT, signal.SIGQUIT, signal.SIGHUP],
+            )
+        except OSError:
+            self.link.close()
+            raise
+        finally:
+            theirs.close()
+
+    @property
+    def lived(self) -> float:
+        """Seconds since its start."""
+        return time.monotonic() - self.started
+
+    def kill(self, number: int = signal.SIGKILL) -> None:
+        """Send a signal. Only for a child that is not yet reaped: its number cannot belong to anyone else."""
+        os.kill(self.pid, number)
+
+
+def environment() -> dict[str, str]:
+    """This process's environment without what concerns this process alone.
+
+    Service managers address main by NOTIFY_SOCKET and LISTEN_*, and an embedded gunicorn would take GUNICORN_*
+    for its own. The io_uring that libuv would open is of no use to sockets.
+    """
+    kept = {name: value for name, value in os.environ.items() if name not in _FOREIGN}
+    kept = {name: value for name, value in kept.items() if not name.startswith("GUNICORN_")}
+    return kept | {"UV_USE_IO_URING": "0"}
+
+
+def adopt_orphans(*, adopt: bool = True) -> bool:
+    """Become (or stop being) the parent of every descendant whose own parent dies; False where that is impossible.
+
+    The workers of a dead prototype go on serving as children of main, which can then reap them.
+    """
+    try:
+        libc = ctypes.CDLL(None, use_errno=True)
+        return int(libc.prctl(_PR_SET_CHILD_SUBREAPER, int(adopt), 0, 0, 0)) == 0
+    except (OSError, AttributeError):
+        return False
+
+
+def reap() -> list[tuple[int, int]]:
+    """Process id and status (as `os.waitpid` gives it) of every child that has ended since the last call."""
+    ended: list[tuple[int, int]] = []
+    while True:
+        try:
+            pid, status = os.waitpid(-1, os.WNOHANG)
+        except ChildProcessError:
+            return ended
+        if pid == 0:
+            return ended
+        ended.append((pid, status))
+
+
+def describe(status: int) -> str:
+    """An exit status in words, e.g. "exit status 1" or "signal SIGKILL"."""
+    code = os.waitstatus_to_exitcode(status)
+    if code >= 0:
+        return f"exit status {code}"
+    try:
+        return f"signal {signal.Signals(-code).name}"
+    except ValueError:
+        return f"signal {-code}"

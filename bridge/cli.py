@@ -1,0 +1,149 @@
+"""The command `bridged`: options in, settings out, errors as one line and an exit status.
+
+Exit status: 0 stopped as told · 1 an address cannot be listened on, or Bridge itself did not start · 2 wrong
+options or settings · 3 the application cannot be loaded or started.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+from collections.abc import Sequence
+from typing import Any, NoReturn
+
+from bridge import __version__, config
+from bridge.errors import BridgeError, TargetError
+from bridge.main import serve
+
+EXAMPLES = """\
+examples:
+  bridged run hello:app                           module hello.py, its attribute app, on 127.0.0.1:8000
+  bridged run hello:app -b 127.0.0.1:8080 -w 4    four workers
+  bridged run hello:app -b unix:/run/hello.sock   for a proxy on the same machine
+  bridged run hello:make_app --factory --reload   while developing: call make_app(); restart on changes
+  bridged run shop.asgi --app-dir /srv/shop       attribute "application", else "app", in /srv/shop/shop/asgi.py
+  bridged run hello:app --set http.max_body_size=8388608
+
+signals: TERM stops after the requests in flight; INT and QUIT stop at once; HUP replaces the workers without a
+gap; USR1 reopens the access log. The exit status is 0, 1 (address), 2 (usage) or 3 (application).
+"""
+#: What the same thing is called elsewhere.
+FOREIGN = {
+    "--host": "--bind HOST:NUMBER",
+    "--port": "--bind HOST:NUMBER",
+    "--uds": "--bind unix:/path",
+    "--access-logfile": "--access-log",
+    "--timeout-graceful-shutdown": "--graceful-timeout",
+    "--chdir": "--app-dir",
+    "--proxy-headers": "--forwarded-allow-ips",
+    "--limit-concurrency": "--set application.requests_in_flight=NUMBER",
+    "--limit-max-body-size": "--set http.max_body_size=BYTES",
+    "--timeout-keep-alive": "--set http.idle_timeout=SECONDS",
+    "--keep-alive": "--set http.idle_timeout=SECONDS",
+    "--backlog": "--set backlog=NUMBER",
+    "--threads": "--set application.requests_in_flight=NUMBER",
+}
+
+
+class _Parser(argparse.ArgumentParser):
+    """Errors are one line that starts with the command and says where to read on."""
+
+    def error(self, message: str) -> NoReturn:
+        self.exit(2, f"{self.prog}: {message} (try {self.prog} --help)\n")
+
+
+def parser() -> argparse.ArgumentParser:
+    """The command line's grammar."""
+    top = _Parser(
+        prog="bridged",
+        description="Bridge: a Python application server with a router in front of its workers.",
+        epilog="bridged run --help shows the options and examples.",
+        allow_abbrev=False,
+    )
+    top.add_argument("--version", action="version", version=f"bridged {__version__}")
+    commands = top.add_subparsers(dest="command", metavar="COMMAND", required=True, parser_class=_Parser)
+    command = commands.add_parser(
+        "run",
+        help="serve one ASGI application",
+        description="Serve one ASGI application.",
+        epilog=EXAMPLES,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        allow_abbrev=False,
+        argument_default=argparse.SUPPRESS,
+    )
+    command.add_argument("--version", action="version", version=f"bridged {__version__}")
+    _add_options(command)
+    return top
+
+
+def _add_options(command: argparse.ArgumentParser) -> None:
+    add = command.add_argument
+    add("target", metavar="MODULE[:ATTRIBUTE]", help='what to serve; without attribute "application", then "app"')
+    add(
+        "-b",
+        "--bind",
+        action="append",
+        metavar="ADDRESS",
+        help="host:number, [v6]:number, :number or unix:/path; repeatable (default 127.0.0.1:8000, or 0.0.0.0:$PORT)",
+    )
+    add("-w", "--workers", type=int, metavar="N", help="worker processes (default $WEB_CONCURRENCY or 1)")
+    add("--factory", action="store_true", help="the attribute is a function that returns the application")
+    add("--app-dir", metavar="DIR", help="where the module is looked for first (default: the current directory)")
+    add("--root-path", metavar="PATH", help="prefix under which a proxy in front shows the application, e.g. /shop")
+    add(
+        "--forwarded-allow-ips",
+        metavar="LIST",
+        help='peers whose X-Forwarded-* are believed: addresses, networks, "unix", "*"; separated by commas '
+        "(default $FORWARDED_ALLOW_IPS or 127.0.0.1,::1)",
+    )
+    add("--reload", action="store_true", help="replace the workers when a source file changes; for development")
+    add("--log-level", metavar="LEVEL", help=f"{', '.join(config.LOG_LEVELS)} (default info)")
+    add("--access-log", metavar="PATH", help="a line for each request, - = standard output (default: none)")
+    add("--graceful-timeout", type=float, metavar="S", help="seconds that requests have to end (default 30)")
+    add("--set", action="append", metavar="NAME=VALUE", help="any other setting, e.g. http.body_read_timeout=60")
+
+
+def read(arguments: Sequence[str]) -> tuple[str, dict[str, Any]]:
+    """Target and options (as `bridge.config.Options`) of a command line.
+
+    Raises:
+        SystemExit: wrong usage (status 2), or --help or --version, which have been answered (status 0).
+    """
+    grammar = parser()
+    first = arguments[0] if arguments else ""
+    if first != "run" and ":" in first and not first.startswith("-"):
+        grammar.error(f"no command given; did you mean: bridged run {first}")
+    given, unknown = grammar.parse_known_args(arguments)
+    if unknown:
+        grammar.error(_unknown(unknown[0]))
+    options = vars(given)
+    del options["command"]
+    return options.pop("target"), options
+
+
+def _unknown(text: str) -> str:
+    if not text.startswith("-"):
+        return f"unexpected argument {text!r}"
+    name = text.partition("=")[0]
+    if name in FOREIGN:
+        return f"unknown option {name}; here it is {FOREIGN[name]}"
+    names = [f"--{option.replace('_', '-')}" for option in config.Options.__annotations__]
+    return f"unknown option {name}{config.near_miss(name, [*names, '--help', '--version'])}"
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the command; returns the exit status.
+
+    Args:
+        arguments: the command line without the program's name; None = that of this process.
+    """
+    target, options = read(sys.argv[1:] if arguments is None else arguments)
+    try:
+        serve(config.from_options(target, os.environ, **options))
+    except BridgeError as error:
+        if isinstance(error, TargetError) and error.report:
+            print(error.report.rstrip(), file=sys.stderr)
+        print(f"bridged: {error}", file=sys.stderr)
+        return error.exit_status
+    return 0

@@ -1,0 +1,248 @@
+#include "queue.h"
+
+#include <string.h>
+
+int bridge_queue_open(bridge_queue *queue, void *memory, const struct bridge_queue_geometry *geometry, uint16_t owner) {
+    queue->room = geometry->item_size - BRIDGE_CELL_HEADER;
+    queue->stride = BRIDGE_BATCH_HEADER + queue->room;
+    queue->waiters = geometry->waiters;
+    queue->last_rung = geometry->waiters - 1;
+    bridge_queue_use_batch(queue, NULL, 0);
+    return bridge_ring_open(&queue->ring, memory, geometry, owner);
+}
+
+void bridge_queue_use_batch(bridge_queue *queue, uint8_t *batch, uint32_t batch_items) {
+    queue->batch = batch;
+    queue->batch_items = batch_items;
+}
+
+/* Reserve a cell; who meets a full queue says so and looks again, so that the reader that makes room knows. */
+static int reserve_or_starve(bridge_queue *queue, struct bridge_hold *hold) {
+    int result = bridge_ring_reserve(&queue->ring, hold);
+    if (result == BRIDGE_FULL) {
+        /* SYNC POINT: starved — set the flag, then look at the cell again. */
+        (void)bridge_u32_exchange_ordered(&queue->ring.shared->starved, 1);
+        result = bridge_ring_reserve(&queue->ring, hold);
+    }
+    return result;
+}
+
+static void fill(struct bridge_hold *hold, const uint8_t *message, uint64_t length) {
+    memcpy(hold->cell->bytes, message, length);
+    /* Relaxed: published, like the bytes, by the swap to READY. */
+    bridge_u32_store_relaxed(&hold->cell->length, (uint32_t)length);
+}
+
+/* Clears the bit of one sleeper, after the one that was rung last: w + 1, or 0 if nobody sleeps. */
+static int64_t take_sleeper(bridge_queue *queue) {
+    uint32_t words = bridge_sleeping_words(queue->waiters);
+    uint32_t start = (queue->last_rung + 1) % queue->waiters;
+    for (uint32_t step = 0; step <= words; step++) {
+        uint32_t index = (start / BRIDGE_BITS + step) % words;
+        bridge_u64 *at = &queue->ring.shared->sleeping[index];
+        /* SYNC POINT: doze — look for sleepers after the message was published. */
+        uint64_t bits = bridge_u64_load_ordered(at);
+        if (step == 0) {
+            bits &= ~(uint64_t)0 << start % BRIDGE_BITS; /* the bits below come last, in the extra step */
+        }
+        for (uint32_t bit = 0; bits != 0 && bit < BRIDGE_BITS; bit++) {
+            uint64_t one = (uint64_t)1 << bit;
+            uint32_t waiter = index * BRIDGE_BITS + bit;
+            if ((bits & one) != 0 && waiter < queue->waiters && (bridge_u64_and_ordered(at, ~one) & one) != 0) {
+                queue->last_rung = waiter;
+                return (int64_t)waiter + 1;
+            }
+        }
+    }
+    return 0;
+}
+
+/* Publish, then look for a sleeper. LOST = we were taken for dead and the cell was recovered. */
+static int64_t publish(bridge_queue *queue, const struct bridge_hold *hold) {
+    return bridge_ring_publish(hold) ? take_sleeper(queue) : BRIDGE_LOST;
+}
+
+int64_t bridge_queue_push(bridge_queue *queue, const uint8_t *message, uint64_t length) {
+    struct bridge_hold hold;
+    if (length > queue->room) {
+        return BRIDGE_TOO_LONG;
+    }
+    int result = reserve_or_starve(queue, &hold);
+    if (result != 0) {
+        return result;
+    }
+    fill(&hold, message, length);
+    return publish(queue, &hold);
+}
+
+/* Copy a taken message to place `index` of the batch. 0, or FAULT for a length that no producer of ours writes. */
+static int copy_out(bridge_queue *queue, const struct bridge_hold *hold, uint32_t index) {
+    uint8_t *to = queue->batch + (uint64_t)index * queue->stride;
+    /* Read once: a peer could change it between a check and a use. Relaxed: acquired with the cell. */
+    uint32_t length = bridge_u32_load_relaxed(&hold->cell->length);
+    if (length > queue->room) {
+        return BRIDGE_FAULT;
+    }
+    memset(to, 0, BRIDGE_BATCH_HEADER);
+    memcpy(to, &length, sizeof length);
+    memcpy(to + BRIDGE_BATCH_HEADER, hold->cell->bytes, length);
+    return 0;
+}
+
+int64_t bridge_queue_drain(bridge_queue *queue, uint32_t limit) {
+    uint32_t count = 0;
+    int result = 0;
+    if (limit > queue->batch_items) {
+        limit = queue->batch_items;
+    }
+    while (count < limit) {
+        struct bridge_hold hold;
+        result = bridge_ring_take(&queue->ring, &hold);
+        if (result != 1) {
+            break;
+        }
+        result = copy_out(queue, &hold, count);
+        bridge_ring_release(&hold);
+        if (result < 0) {
+            break;
+        }
+        count++;
+    }
+    if (result < 0) {
+        return result;
+    }
+    return (int64_t)count | (int64_t)bridge_queue_take_starved(queue) << BRIDGE_STARVED_BIT;
+}
+
+/* This consumer's part of what is visible, rounded up; at least one, because a tail may be behind its cells. */
+static uint32_t share(bridge_queue *queue) {
+    uint32_t consumers = bridge_u32_load_relaxed(&queue->ring.shared->ready);
+    uint32_t visible = bridge_queue_length(queue);
+    if (consumers == 0 || visible == 0) {
+        return visible + 1;
+    }
+    return (visible - 1) / consumers + 1;
+}
+
+/* One message of a claim: 1 = won and at place `index` of the batch, 0 = lost to a cancel, or FAULT. */
+static int claim_one(bridge_queue *queue, bridge_tracking *tracking, const struct bridge_hold *hold, uint32_t index) {
+    uint64_t stream;
+    const uint8_t *message = queue->batch + (uint64_t)index * queue->stride;
+    uint32_t length;
+    if (copy_out(queue, hold, index) < 0) {
+        return BRIDGE_FAULT;
+    }
+    memcpy(&length, message, sizeof length);
+    if (length < sizeof stream) {
+        return BRIDGE_FAULT;
+    }
+    memcpy(&stream, message + BRIDGE_BATCH_HEADER, sizeof stream);
+    return bridge_tracking_move(tracking, stream, BRIDGE_CLAIM, tracking->owner) == BRIDGE_CLAIMED;
+}
+
+int64_t bridge_queue_claim(bridge_queue *queue, bridge_tracking *tracking, uint32_t limit) {
+    uint32_t count = 0;
+    int result = 0;
+    uint32_t most = share(queue);
+    if (limit > queue->batch_items) {
+        limit = queue->batch_items;
+    }
+    while (count < limit && count < most) {
+        struct bridge_hold hold;
+        result = bridge_ring_take(&queue->ring, &hold);
+        if (result != 1) {
+            break;
+        }
+        /* Settle the word first, free the cell last: who dies in between is found by one or by the other. */
+        result = claim_one(queue, tracking, &hold, count);
+        bridge_ring_release(&hold);
+        if (result < 0) {
+            break;
+        }
+        count += (uint32_t)result;
+    }
+    if (result < 0) {
+        return result;
+    }
+    int64_t baton = bridge_queue_wake(queue);
+    int64_t starved = bridge_queue_take_starved(queue);
+    return (int64_t)count | starved << BRIDGE_STARVED_BIT | baton << BRIDGE_BATON_SHIFT;
+}
+
+int64_t bridge_queue_answer(
+    bridge_queue *queue, bridge_tracking *tracking, uint64_t stream, int event, const uint8_t *message, uint64_t length) {
+    struct bridge_hold hold;
+    if (length > queue->room) {
+        return BRIDGE_TOO_LONG;
+    }
+    int result = bridge_tracking_may_answer(tracking, stream, event);
+    if (result < 0) {
+        return result;
+    }
+    result = reserve_or_starve(queue, &hold);
+    if (result != 0) {
+        return result;
+    }
+    fill(&hold, message, length);
+    result = bridge_tracking_answer(tracking, stream, event);
+    if (result < 0) {
+        (void)bridge_ring_give_up(&hold);
+        return result;
+    }
+    return publish(queue, &hold);
+}
+
+int bridge_queue_doze(bridge_queue *queue, uint32_t waiter) {
+    if (waiter >= queue->waiters) {
+        return BRIDGE_NONE;
+    }
+    bridge_u64 *at = &queue->ring.shared->sleeping[waiter / BRIDGE_BITS];
+    /* SYNC POINT: doze — set the bit, then look at the queue again. */
+    (void)bridge_u64_or_ordered(at, (uint64_t)1 << waiter % BRIDGE_BITS);
+    int result = bridge_ring_visible(&queue->ring);
+    if (result != 0) {
+        bridge_queue_rouse(queue, waiter);
+    }
+    return result < 0 ? result : !result;
+}
+
+void bridge_queue_rouse(bridge_queue *queue, uint32_t waiter) {
+    if (waiter < queue->waiters) {
+        bridge_u64 *at = &queue->ring.shared->sleeping[waiter / BRIDGE_BITS];
+        (void)bridge_u64_and_ordered(at, ~((uint64_t)1 << waiter % BRIDGE_BITS));
+    }
+}
+
+int64_t bridge_queue_wake(bridge_queue *queue) {
+    int result = bridge_ring_visible(&queue->ring);
+    return result == 1 ? take_sleeper(queue) : 0;
+}
+
+int bridge_queue_take_starved(bridge_queue *queue) {
+    /* SYNC POINT: starved — looks after the cells were freed. */
+    if (bridge_u32_load_ordered(&queue->ring.shared->starved) == 0) {
+        return 0;
+    }
+    return bridge_u32_exchange_ordered(&queue->ring.shared->starved, 0) != 0;
+}
+
+void bridge_queue_set_ready(bridge_queue *queue, uint32_t consumers) {
+    bridge_u32_store_relaxed(&queue->ring.shared->ready, consumers);
+}
+
+uint32_t bridge_queue_length(bridge_queue *queue) {
+    return bridge_ring_length(&queue->ring);
+}
+
+int64_t bridge_queue_recover(bridge_queue *queue, uint16_t owner, uint32_t from) {
+    struct bridge_hold hold;
+    uint32_t next = bridge_ring_recover(&queue->ring, owner, from, &hold);
+    if (next != 0) {
+        int result = copy_out(queue, &hold, 0);
+        bridge_ring_release(&hold);
+        if (result < 0) {
+            return result;
+        }
+    }
+    return next;
+}

@@ -1,0 +1,81 @@
+/*
+ * A bounded queue of messages in shared memory: many producers, many consumers, items of one size, in place (ring.h).
+ *
+ * Sleeping. A waiter sets its bit and looks again; a producer publishes and then looks for a bit. Whoever clears the
+ * bit of another has to ring that waiter. One message rings at most one sleeper.
+ *
+ * Starving. A producer that meets a full queue sets a flag and looks again; a consumer frees items and then looks at
+ * the flag.
+ *
+ * Several threads may use one queue, each through a handle of its own.
+ */
+
+#ifndef BRIDGE_QUEUE_H
+#define BRIDGE_QUEUE_H
+
+#include "ring.h"
+#include "tracking.h"
+
+#define BRIDGE_BATCH_HEADER 8u /* a message in the batch: u32 length, u32 zero, bytes */
+#define BRIDGE_STARVED_BIT 16
+#define BRIDGE_BATON_SHIFT 17
+
+/* One thread's private handle. */
+typedef struct bridge_queue {
+    bridge_ring ring;
+    uint8_t *batch; /* private memory of batch_items * stride bytes */
+    uint32_t batch_items;
+    uint32_t room; /* largest message */
+    uint32_t stride;
+    uint32_t waiters;
+    uint32_t last_rung; /* where the search for a sleeper goes on from, so that all have their turn */
+} bridge_queue;
+
+/* Joins a queue; `batch` holds `batch_items` messages. FAULT = impossible geometry or other version. */
+int bridge_queue_open(bridge_queue *queue, void *memory, const struct bridge_queue_geometry *geometry, uint16_t owner);
+void bridge_queue_use_batch(bridge_queue *queue, uint8_t *batch, uint32_t batch_items);
+
+/* 0 = delivered, w + 1 = delivered and the caller must ring waiter w, or FULL. */
+int64_t bridge_queue_push(bridge_queue *queue, const uint8_t *message, uint64_t length);
+
+/* Copies up to `limit` messages into the batch: their number, and STARVED_BIT if producers are to be rung. */
+int64_t bridge_queue_drain(bridge_queue *queue, uint32_t limit);
+
+/*
+ * As drain, for requests: the first 8 bytes of a message are its stream, which must be won by a CLAIM. Takes at most
+ * this consumer's share, ceil(visible / ready). Result >> BATON_SHIFT = w + 1: ring w, there is more to do.
+ */
+int64_t bridge_queue_claim(bridge_queue *queue, bridge_tracking *tracking, uint32_t limit);
+
+/*
+ * Worker's answer: move the stream by `event` (RESPOND, FINISH; none = it must be running, and is if it was only
+ * claimed), and push. Both or neither: CANCELLED, LOST and FULL leave the word as it was and publish nothing.
+ */
+int64_t bridge_queue_answer(
+    bridge_queue *queue, bridge_tracking *tracking, uint64_t stream, int event, const uint8_t *message, uint64_t length);
+
+/*
+ * 1 = the waiter's bit is set and the queue was empty after that; 0 = there is something, the bit is clear.
+ * NONE = there is no such waiter.
+ */
+int bridge_queue_doze(bridge_queue *queue, uint32_t waiter);
+void bridge_queue_rouse(bridge_queue *queue, uint32_t waiter);
+
+/* If the queue is not empty, clears one sleeper's bit: w + 1 = ring w; else 0. */
+int64_t bridge_queue_wake(bridge_queue *queue);
+
+/* 1 = a producer met a full queue since the last such call. */
+int bridge_queue_take_starved(bridge_queue *queue);
+
+void bridge_queue_set_ready(bridge_queue *queue, uint32_t consumers);
+
+/* Messages between head and tail: advisory. */
+uint32_t bridge_queue_length(bridge_queue *queue);
+
+/*
+ * Repairs what the dead `owner` held, from cell `from` on: FILLING becomes VOID; a TAKEN message is copied to the
+ * front of the batch, its cell freed. The cell to go on from after such a copy, 0 at the end, or FAULT.
+ */
+int64_t bridge_queue_recover(bridge_queue *queue, uint16_t owner, uint32_t from);
+
+#endif

@@ -1,0 +1,1 @@
+"""Messages between two processes: synchronous, non-blocking, without an event loop."""

@@ -1,0 +1,47 @@
+"""Take a batch of messages apart and hand each one to whoever its stream belongs to.
+
+Every field was written by another process: a message whose parts do not add up to the length that the queue
+delivered is that process's fault, and nothing of it is used.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from struct import Struct
+from typing import TypeAlias
+
+from bridge.core import Queue
+from bridge.errors import RemoteProtocolError
+from bridge.ipc.message import DESCRIPTOR, HEADER, MAX_DESCRIPTORS
+
+#: stream, kind, flags, size, number, head, descriptors [(segment, first chunk, bytes)], inline bytes
+Handler: TypeAlias = Callable[[int, int, int, int, int, int, list[tuple[int, int, int]] | None, bytes], None]
+
+_RECORD = Struct("<II" + HEADER.format.removeprefix("<"))  #: what the queue puts in front of a message, then the header
+_PREFIX = 8
+_FIXED = HEADER.size
+_BEHIND = _PREFIX + HEADER.size
+
+
+def dispatch(queue: Queue, count: int, handle: Handler) -> None:
+    """Call `handle` for each of the `count` messages that `queue.drain` or `queue.claim` has just delivered.
+
+    Raises:
+        RemoteProtocolError: a message whose lengths contradict each other; later ones of the batch are lost.
+    """
+    batch = queue.batch
+    unpack = _RECORD.unpack_from
+    stride = queue.stride
+    for at in range(0, count * stride, stride):
+        length, _, stream, kind, flags, pieces, inline, size, number, head = unpack(batch, at)
+        descriptors = None
+        start = at + _BEHIND
+        if pieces:
+            if pieces > MAX_DESCRIPTORS or length != _FIXED + pieces * DESCRIPTOR.size + inline:
+                raise RemoteProtocolError(f"a message of {length} bytes announces {pieces} descriptors and {inline} bytes")
+            end = start + pieces * DESCRIPTOR.size
+            descriptors = list(DESCRIPTOR.iter_unpack(batch[start:end]))
+            start = end
+        elif length != _FIXED + inline:
+            raise RemoteProtocolError(f"a message of {length} bytes announces {inline} bytes")
+        handle(stream, kind, flags, size, number, head, descriptors, batch[start : start + inline].tobytes())

@@ -1,0 +1,52 @@
+"""PURE. The envelope of everything that travels through a queue: one fixed header, descriptors, inline bytes.
+
+    offset  size  field
+    0       8     stream       slot (low 32 bits) and generation (high 32 bits) of the tracking word; 0 = none
+    8       1     kind         one of the constants below
+    9       1     flags        LAST, DATE, SERVER, ACK, EXPECT
+    10      2     descriptors  how many 12-byte descriptors follow the header
+    12      4     length       inline bytes that follow the descriptors
+    16      8     size         REQUEST, RESPONSE: Content-Length or UNKNOWN · WANT, WINDOW: bytes
+    24      4     number       REQUEST: version and scheme bits · RESPONSE: status
+    28      4     head         REQUEST, RESPONSE: bytes of the head, at the front of the payload
+
+The payload of a message is its inline bytes, followed by the bytes of its descriptors in order. A REQUEST and a
+RESPONSE start with `head` bytes of head; what follows the head is the beginning of the body. A head that does not
+fit inline travels in descriptors, with no inline bytes.
+
+Every claimed stream ends with exactly one message from the worker that carries LAST or is an ABORT, also when the
+stream was cancelled: only then is the worker done with it, and its number may be used again.
+"""
+
+from __future__ import annotations
+
+from struct import Struct
+
+HEADER = Struct("<QBBHIQII")
+DESCRIPTOR = Struct("<III")  #: segment id, first chunk, bytes
+
+STREAM_BITS = 32
+UNKNOWN = (1 << 64) - 1  #: `size` of a body whose length was not announced
+
+# router → worker
+REQUEST = 1  #: through the application queue; flags LAST (no more body), EXPECT (client waits for 100)
+BODY = 2  #: more request body; LAST ends it
+CANCEL = 3  #: nobody waits for this stream any more
+WINDOW = 4  #: `size` bytes of the response have left for the client
+# worker → router
+RESPONSE = 16  #: response head, and body as far as it fits
+DATA = 17  #: more response body; LAST ends it
+WANT = 18  #: the application reads: `size` bytes of request body were consumed since the last WANT
+ABORT = 19  #: the response cannot be completed: the client must see it broken
+BATON = 20  #: work is left in the application's queue: ring its sleeper `number`
+
+LAST = 1  #: nothing follows in this direction of the stream
+DATE = 2  #: the response head holds a Date field
+SERVER = 4  #: the response head holds a Server field
+ACK = 8  #: answer with WINDOW when the bytes so far have left
+EXPECT = 16  #: the client sent Expect: 100-continue and still waits
+
+HTTP_1_0 = 1  #: bit in `number` of a REQUEST: version 1.0, else 1.1
+HTTPS = 2  #: bit in `number` of a REQUEST: scheme https, else http
+
+MAX_DESCRIPTORS = 64  #: more than that is refused: a message is bounded whatever its writer says

@@ -1,0 +1,132 @@
+"""One process's end of the port between the router and one worker.
+
+A port is two queues in shared memory (one per direction), a bell for each side, the segment that the worker writes
+responses to, and the link that carries descriptors and whose end-of-file is the other side's death.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from dataclasses import dataclass
+from mmap import mmap
+
+from bridge.core import FULL, Queue
+from bridge.errors import RemoteProtocolError
+from bridge.ipc.doorbell import Doorbell
+from bridge.ipc.link import Link
+from bridge.ipc.segment import Segment
+
+ROUTER = 1  #: the router's owner id in every queue, tracking word and chunk map
+WAITER = 0  #: each queue of a port has a single consumer
+MAX_BACKLOG = 65536  #: messages that may wait for a full queue before the other side counts as broken
+
+
+@dataclass(frozen=True, slots=True)
+class Geometry:
+    """Numbers that both ends must agree on, and that nobody reads back from shared memory."""
+
+    item_size: int  #: bytes of a queue cell
+    queue: int  #: cells of a queue
+    slots: int  #: tracking words of the application
+    waiters: int  #: most workers of the application
+    chunk_size: int  #: bytes of a chunk
+    chunks: int  #: chunks of a segment
+    window: int  #: bytes of one response that may wait in shared memory
+
+    @property
+    def queue_bytes(self) -> int:
+        """Bytes of one queue of a port, rounded so that the next one starts on a page."""
+        return _page(Queue.bytes_needed(self.queue, self.item_size, 1))
+
+    @property
+    def application_queue_bytes(self) -> int:
+        """Bytes of the application's queue, rounded so that the tracking words start on a page."""
+        return _page(Queue.bytes_needed(self.queue, self.item_size, self.waiters))
+
+
+def _page(size: int) -> int:
+    return (size + 4095) // 4096 * 4096
+
+
+class Port:
+    """Send and receive for one side; nothing here blocks.
+
+    Args:
+        memory: the block that holds both queues: router → worker first, then worker → router.
+        geometry: sizes of the queues.
+        owner: this process's owner id.
+        create: True for the router, which lays the queues out.
+    """
+
+    __slots__ = ("_backlog", "bell", "incoming", "link", "memory", "outgoing", "peer_bell", "segment")
+
+    def __init__(self, memory: mmap, geometry: Geometry, owner: int, *, create: bool) -> None:
+        self.memory = memory
+        size = geometry.queue_bytes
+        whole = memoryview(memory)
+        inbox, outbox = (
+            Queue(
+                whole[start : start + size],
+                capacity=geometry.queue,
+                item_size=geometry.item_size,
+                waiters=1,
+                owner=owner,
+                create=create,
+            )
+            for start in (0, size)
+        )
+        router = owner == ROUTER
+        self.outgoing, self.incoming = (inbox, outbox) if router else (outbox, inbox)
+        self._backlog: deque[bytes] = deque()
+        self.bell: Doorbell
+        self.peer_bell: Doorbell
+        self.link: Link
+        self.segment: Segment
+
+    def join(self, link: Link, bell: Doorbell, peer_bell: Doorbell, segment: Segment) -> None:
+        """Complete the port with what the handshake brought; the port owns all four."""
+        self.link = link
+        self.bell = bell
+        self.peer_bell = peer_bell
+        self.segment = segment
+
+    def send(self, message: bytes) -> bool:
+        """Send one message; False = it waits here until the other side has made room (order is kept).
+
+        Raises:
+            RemoteProtocolError: the other side has not read for `MAX_BACKLOG` messages.
+        """
+        if not self._backlog:
+            ring = self.outgoing.push(message)
+            if ring != FULL:
+                if ring:
+                    self.peer_bell.ring()
+                return True
+        if len(self._backlog) >= MAX_BACKLOG:
+            raise RemoteProtocolError("the other side of the port has stopped reading")
+        self._backlog.append(message)
+        return False
+
+    @property
+    def clear(self) -> bool:
+        """Whether nothing waits here: a message sent now goes straight into the queue."""
+        return not self._backlog
+
+    def flush(self) -> bool:
+        """Send what waits here, as far as there is room; True = nothing waits any more."""
+        backlog = self._backlog
+        while backlog:
+            ring = self.outgoing.push(backlog[0])
+            if ring == FULL:
+                return False
+            backlog.popleft()
+            if ring:
+                self.peer_bell.ring()
+        return True
+
+    def close(self) -> None:
+        """Close every descriptor of this end; the mappings go with their last view."""
+        self.link.close()
+        self.bell.close()
+        self.peer_bell.close()
+        self.segment.close()

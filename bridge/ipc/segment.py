@@ -1,0 +1,230 @@
+"""Segments: shared memory for bodies, cut into chunks, and the blocks that hold queues and tracking words.
+
+The router creates all of them, so that limits and seals are its own and it never maps a descriptor that it was
+given. Memory layout of a segment, in bytes from its start:
+
+    0            magic "bridgeSG", layout version, segment id, chunk size, chunk count   (written once, never re-read)
+    64           chunk map: one word per chunk and the sentinel                          (core/chunk_map.h)
+    data_offset  chunk 0, chunk 1, …                                                     (a multiple of 4,096)
+
+Whoever attaches compares the header with what the handshake announced, then goes by its own copy of the numbers.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import mmap
+import os
+import secrets
+import warnings
+from struct import Struct
+from typing import Any, Self
+
+from bridge.core import NONE, ChunkMap, view
+from bridge.errors import RemoteProtocolError
+
+MAGIC = b"bridgeSG"
+LAYOUT = 1
+_HEADER = Struct("<8sIIII")
+_MAP_OFFSET = 64
+_PAGE = 4096
+_SEALS = fcntl.F_SEAL_SHRINK | fcntl.F_SEAL_GROW | fcntl.F_SEAL_SEAL
+
+
+def create_memory(size: int, *, memfd: bool = True) -> int:
+    """A descriptor of new, zeroed, nameless shared memory of `size` bytes, close-on-exec.
+
+    With memfd it is sealed against resizing, so no process can make another one's mapping fault. Where memfd is
+    missing (or `memfd` is False) it is a POSIX object whose name is gone before this returns; its pages are
+    reserved now, because running out of them later would kill whoever touches one.
+
+    Raises:
+        OSError: no memory, or no shared memory file system.
+    """
+    if memfd and hasattr(os, "memfd_create"):
+        fd = os.memfd_create("bridge", os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING)
+        try:
+            os.ftruncate(fd, size)
+            fcntl.fcntl(fd, fcntl.F_ADD_SEALS, _SEALS)
+        except OSError:
+            os.close(fd)
+            raise
+        return fd
+    return _create_named(size)
+
+
+def _create_named(size: int) -> int:
+    from _posixshmem import shm_open, shm_unlink  # noqa: PLC0415 — absent from some builds; only this path needs it
+
+    warnings.warn("shared memory without memfd: a worker could shrink it under the router", stacklevel=3)
+    name = f"/bridge-{os.getpid()}-{secrets.token_hex(8)}"
+    fd: int = shm_open(name, os.O_RDWR | os.O_CREAT | os.O_EXCL, mode=0o600)
+    shm_unlink(name)
+    try:
+        os.set_inheritable(fd, False)
+        os.posix_fallocate(fd, 0, size)
+    except OSError:
+        os.close(fd)
+        raise
+    return fd
+
+
+def map_memory(fd: int, size: int) -> mmap.mmap:
+    """Map `size` bytes of a received descriptor.
+
+    Raises:
+        RemoteProtocolError: the object is smaller than announced: touching it would fault.
+    """
+    if os.fstat(fd).st_size < size:
+        raise RemoteProtocolError(f"shared memory of {os.fstat(fd).st_size} bytes where {size} were announced")
+    return mmap.mmap(fd, size)
+
+
+class Segment:
+    """One mapping of chunks, seen by one process (`owner`).
+
+    Args:
+        fd: descriptor of the memory; the segment owns it.
+        number: id, unique within the application.
+        chunk_size: bytes of a chunk.
+        count: chunks.
+        owner: what this process writes into the chunk map when it claims.
+        create: True for the router, which writes the header.
+    """
+
+    __slots__ = ("chunk_size", "chunks", "count", "data_offset", "fd", "memory", "number")
+
+    def __init__(self, fd: int, number: int, chunk_size: int, count: int, owner: int, *, create: bool) -> None:
+        self.fd = fd
+        self.number = number
+        self.chunk_size = chunk_size
+        self.count = count
+        self.data_offset = self._data_offset(count)
+        self.memory = map_memory(fd, self.data_offset + chunk_size * count)
+        if create:
+            _HEADER.pack_into(self.memory, 0, MAGIC, LAYOUT, number, chunk_size, count)
+        elif _HEADER.unpack_from(self.memory, 0) != (MAGIC, LAYOUT, number, chunk_size, count):
+            raise RemoteProtocolError(f"segment {number} has another header than the handshake announced")
+        map_memoryview = memoryview(self.memory)[_MAP_OFFSET : self.data_offset]
+        self.chunks = ChunkMap(map_memoryview, count=count, owner=owner, create=create)
+
+    @classmethod
+    def create(cls, number: int, chunk_size: int, count: int, owner: int, *, memfd: bool = True) -> Self:
+        """A new segment: memory, header and an empty chunk map."""
+        size = cls._data_offset(count) + chunk_size * count
+        return cls(create_memory(size, memfd=memfd), number, chunk_size, count, owner, create=True)
+
+    @staticmethod
+    def _data_offset(count: int) -> int:
+        end = _MAP_OFFSET + ChunkMap.bytes_needed(count)
+        return (end + _PAGE - 1) // _PAGE * _PAGE
+
+    def chunks_of(self, size: int) -> int:
+        """How many chunks `size` bytes take."""
+        return (size + self.chunk_size - 1) // self.chunk_size
+
+    def covers(self, first: int, size: int) -> bool:
+        """Whether chunks from `first` on for `size` bytes lie inside this segment (checks a received descriptor)."""
+        return 0 < size <= self.chunk_size * self.count and first + self.chunks_of(size) <= self.count
+
+    def claim(self, size: int, least: int) -> tuple[int, int]:
+        """Claim a run for up to `size` bytes, at least `least`; returns (first chunk, bytes) or (NONE, 0)."""
+        first, got = self.chunks.claim_some(self.chunks_of(size), self.chunks_of(least))
+        return (NONE, 0) if first == NONE else (first, got * self.chunk_size)
+
+    def view(self, first: int, size: int, skip: int = 0) -> Any:
+        """A fresh buffer over `size` bytes, `skip` bytes behind the start of chunk `first`.
+
+        A `weakref.ref` on it fires when the last holder has let go of it.
+        """
+        return view(self.memory, self.data_offset + first * self.chunk_size + skip, size)
+
+    def read(self, first: int, size: int) -> bytes:
+        """A copy of `size` bytes from chunk `first` on."""
+        start = self.data_offset + first * self.chunk_size
+        return self.memory[start : start + size]
+
+    def write(self, first: int, data: bytes | memoryview) -> None:
+        """Copy `data` into the run that starts at chunk `first`, which the caller has claimed."""
+        start = self.data_offset + first * self.chunk_size
+        self.memory[start : start + len(data)] = data
+
+    def close(self) -> None:
+        """Close the descriptor; the mapping goes when the last view of it has gone."""
+        if self.fd >= 0:
+            os.close(self.fd)
+            self.fd = -1
+
+
+class SegmentPool:
+    """The router's segments for the request bodies of one application: grows on demand, up to a limit.
+
+    `grow` is called with a new segment before anything in it is handed out, so that every worker has been sent
+    its descriptor before a message can name it. Those who found no memory wait in line; each says how many bytes
+    it needs and is called when a run of that size can be claimed.
+    """
+
+    __slots__ = ("_announce", "_chunk_size", "_count", "_limit", "_memfd", "_owner", "_waiting", "segments")
+
+    def __init__(self, chunk_size: int, count: int, limit: int, owner: int, *, memfd: bool, announce: Any) -> None:
+        self._chunk_size = chunk_size
+        self._count = count
+        self._limit = max(1, limit // (chunk_size * count))
+        self._owner = owner
+        self._memfd = memfd
+        self._announce = announce
+        self._waiting: dict[Any, int] = {}
+        self.segments: list[Segment] = []
+
+    def claim(self, size: int, least: int) -> tuple[Segment, int, int] | None:
+        """A run of up to `size` bytes, at least `least`: (segment, first chunk, bytes), or None when there is none."""
+        least = min(least, self._chunk_size * self._count)
+        size = min(size, self._chunk_size * self._count)
+        for segment in self.segments:
+            first, got = segment.claim(size, least)
+            if got:
+                return segment, first, got
+        if len(self.segments) >= self._limit:
+            return None
+        segment = Segment.create(
+            len(self.segments), self._chunk_size, self._count, self._owner, memfd=self._memfd
+        )
+        self.segments.append(segment)
+        self._announce(segment)
+        first, got = segment.claim(size, least)
+        return segment, first, got
+
+    def release(self, segment: Segment, first: int, count: int) -> None:
+        """Give chunks back, then call those who wait for some."""
+        segment.chunks.release(first, count)
+        if self._waiting:
+            self._serve()
+
+    def wait(self, waiter: Any, least: int) -> None:
+        """Call `waiter.memory_ready()` once a run of `least` bytes can be claimed."""
+        self._waiting[waiter] = least
+
+    def forget(self, waiter: Any) -> None:
+        """The waiter needs nothing any more."""
+        self._waiting.pop(waiter, None)
+
+    def _serve(self) -> None:
+        # First come, first served: a large need at the front is not overtaken for ever by small ones.
+        while self._waiting:
+            waiter, least = next(iter(self._waiting.items()))
+            probe = self.claim(least, least)
+            if probe is None:
+                return
+            segment, first, got = probe
+            segment.chunks.release(first, segment.chunks_of(got))
+            del self._waiting[waiter]
+            waiter.memory_ready()
+
+    def busy(self) -> int:
+        """Chunks that are not free, over all segments."""
+        return sum(segment.chunks.busy() for segment in self.segments)
+
+    def close(self) -> None:
+        """Close all descriptors."""
+        for segment in self.segments:
+            segment.close()

@@ -1,0 +1,50 @@
+"""Main: from settings to a running server, in the process that called.
+
+The listening sockets are opened first: a wrong address is said before anything is started, and they outlive every
+restart of the router. `Supervisor` does the rest.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from typing import Unpack
+
+from bridge import config
+from bridge.child import PROTOTYPE, ROUTER
+from bridge.log import set_up
+from bridge.router.listener import Listener, bind, parse
+from bridge.supervisor import Supervisor
+
+
+def run(target: str, **options: Unpack[config.Options]) -> None:
+    """Serve the ASGI application `target` until a signal says stop; the command `bridged run` as a function.
+
+    Works in the main thread only, because of the signals; puts back their handlers in the end. Meanwhile it reaps
+    every child of this process.
+
+    Args:
+        target: `module` or `module:attribute`.
+        options: named as those of `bridged run`; see `bridge.config.Options`.
+
+    Raises:
+        ConfigError: an option is wrong.
+        AddressError: an address cannot be listened on.
+        TargetError: the application cannot be loaded or started; `report` is its traceback.
+        BridgeError: the router or the prototype did not start.
+    """
+    serve(config.from_options(target, os.environ, **options))
+
+
+def serve(settings: config.Settings, router: Sequence[str] = ROUTER, prototype: Sequence[str] = PROTOTYPE) -> None:
+    """As `run`, from complete settings; the command lines of the two children can be replaced."""
+    set_up(settings.log_level)
+    addresses = [parse(text, f"/listeners/{index}") for index, text in enumerate(settings.listeners)]
+    listeners: list[Listener] = []
+    try:
+        for address in addresses:
+            listeners.append(bind(address, settings.backlog))  # noqa: PERF401 - those before a bad one are closed
+        Supervisor(settings, listeners, router, prototype).run()
+    finally:
+        for listener in listeners:
+            listener.close()

@@ -1,0 +1,78 @@
+"""A worker as main knows it: its number, its control link, and a handle on the process that no other can inherit."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+from dataclasses import dataclass, field
+
+from bridge.child import Child
+from bridge.errors import PeerLost
+from bridge.ipc.link import Link
+
+MOST_REPORT = 262144  #: bytes of a failed worker's traceback that main reads
+
+
+@dataclass(eq=False, slots=True)
+class Member:
+    """One worker, from its fork until its process has ended.
+
+    Args:
+        number: worker id: row in the status page and owner in shared memory.
+        pid: process id, for the log.
+        link: main's end of the worker's control link.
+        prototype: who forked it; a member whose prototype is dead is an orphan and main's own child.
+    """
+
+    number: int
+    pid: int
+    link: Link
+    prototype: Child
+    ready: bool = False
+    failed: bool = False  #: it has said itself why it could not start
+    pidfd: int | None = field(init=False, default=None)
+
+    def __post_init__(self) -> None:
+        with contextlib.suppress(OSError, AttributeError):
+            self.pidfd = os.pidfd_open(self.pid)
+
+    def kill(self, number: signal.Signals) -> None:
+        """Send the worker a signal; does nothing if it has ended, even if its process id is someone else's now."""
+        with contextlib.suppress(OSError):
+            if self.pidfd is not None:
+                signal.pidfd_send_signal(self.pidfd, number)
+            elif number == signal.SIGTERM:
+                self.link.send({"type": "drain"})
+            else:
+                os.kill(self.pid, number)
+
+    def close(self) -> None:
+        """Let go of it."""
+        self.link.close()
+        if self.pidfd is not None:
+            os.close(self.pidfd)
+            self.pidfd = None
+
+
+def introduce(member: Member, router: Child) -> None:
+    """Give the worker and the router a link to each other; each learns by its own link's end if the other is gone."""
+    ours, theirs = Link.pair()
+    try:
+        router.link.send({"type": "worker", "worker": member.number, "pid": member.pid}, [ours.fileno()])
+        member.link.send({"type": "router"}, [theirs.fileno()])
+    except PeerLost:
+        pass  # its end shows elsewhere: main reaps the router, and the worker's pidfd becomes readable
+    finally:
+        ours.close()
+        theirs.close()
+
+
+def read_report(fds: list[int]) -> str:
+    """The text in the first of these files, if there is one; closes all of them."""
+    text = ""
+    for fd in fds:
+        with contextlib.suppress(OSError):
+            text = text or os.pread(fd, MOST_REPORT, 0).decode(errors="replace")
+        os.close(fd)
+    return text

@@ -1,0 +1,1 @@
+"""HTTP ⇄ streams: everything that touches a client's connection."""

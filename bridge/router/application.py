@@ -1,0 +1,286 @@
+"""The router's side of an application: its queue, its workers, and the line of requests that wait.
+
+A request is published to the workers' shared queue only while fewer are unfinished than the workers take, plus one
+look-ahead for each worker; the rest waits in the line here, where cancelling is trivial. Which request belongs to
+which stream is the router's own record: nothing is freed or answered on the word of shared memory.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+from collections.abc import Callable
+from typing import Any, Protocol
+
+from bridge import config
+from bridge.core import FULL, LOST
+from bridge.errors import PeerLost, RemoteProtocolError
+from bridge.ipc import handshake
+from bridge.ipc.doorbell import Doorbell
+from bridge.ipc.link import Link
+from bridge.ipc.message import HEADER
+from bridge.ipc.port import ROUTER, Geometry
+from bridge.ipc.segment import Segment, SegmentPool
+from bridge.ipc.stream import Event, State
+from bridge.router.worker_port import WorkerPort
+
+MAX_LINE = 16384  #: requests that may wait for a worker; 503 above
+SLOTS = 16384  #: tracking words: requests that may be published at once
+WAITERS = 256  #: workers of one application
+
+
+class Waiting(Protocol):
+    """What the application needs from one exchange."""
+
+    stream: int
+    port: WorkerPort | None
+    due: float
+
+    def message(self) -> bytes | None:
+        """The REQUEST message for `stream`, or None when shared memory for it is lacking now."""
+
+    def memory_needed(self) -> int:
+        """Bytes that `message` lacks."""
+
+    def worker_lost(self, state: State) -> bool:
+        """Its worker is gone; True = it has not begun and may be published again."""
+
+    def refuse(self, status: int) -> None:
+        """Answer in the application's place and let go of everything."""
+
+
+class Application:
+    """One application of the router.
+
+    Args:
+        settings: what the operator configured.
+        memory: geometry and limits of shared memory.
+        version: release, for the handshake.
+        on_cut: called with (worker id, reason) when a worker broke the protocol and must be ended.
+        attached: called with a worker's id when it takes requests.
+    """
+
+    def __init__(
+        self,
+        settings: config.Application,
+        memory: config.Memory,
+        version: str,
+        on_cut: Callable[[int, str], None],
+        attached: Callable[[int], None],
+    ) -> None:
+        self.settings = settings
+        self.memory = memory
+        self.version = version
+        self.log = logging.getLogger("bridge")
+        self.loop = asyncio.get_running_loop()
+        self._on_cut = on_cut
+        self._attached = attached
+        self.geometry = Geometry(
+            item_size=memory.item_size,
+            queue=memory.queue,
+            slots=SLOTS,
+            waiters=WAITERS,
+            chunk_size=memory.chunk_size,
+            chunks=memory.chunks,
+            window=memory.window,
+        )
+        self._block, _ = handshake.create_application_block(self.geometry, memfd=memory.memfd)
+        self.queue, self.tracking = handshake.open_application_block(self._block, self.geometry, ROUTER, create=True)
+        self.pool = SegmentPool(
+            memory.chunk_size, memory.chunks, memory.limit, ROUTER, memfd=memory.memfd, announce=self._announce
+        )
+        self.workers: dict[int, WorkerPort] = {}
+        self.exchanges: dict[int, Any] = {}
+        self._line: dict[Any, None] = {}  # an ordered set: first in, first out, and any of them may leave
+        self._slots = list(range(SLOTS - 1, -1, -1))
+        self._bells: list[Doorbell | None] = [None] * WAITERS
+        self._room = 0  # published requests that the workers' limits allow
+        self._overdue: asyncio.TimerHandle | None = None
+
+    # Requests
+
+    def admit(self, exchange: Waiting) -> None:
+        """Take a new request: publish it, let it wait, or refuse it with 503."""
+        if not self._line and len(self.exchanges) < self._room and self._publish(exchange):
+            return
+        if len(self._line) >= MAX_LINE:
+            exchange.refuse(503)
+            return
+        exchange.due = self.loop.time() + self.settings.queue_timeout
+        self._line[exchange] = None
+        if self._overdue is None:
+            self._overdue = self.loop.call_at(exchange.due, self._expire)
+
+    def leave(self, exchange: Waiting) -> None:
+        """A request that waits in the line is not wanted any more."""
+        self._line.pop(exchange, None)
+        self.pool.forget(self)
+        self.pump()
+
+    def finished(self, exchange: Waiting) -> None:
+        """The stream is over and the worker done with it: its number may be used again."""
+        stream = exchange.stream
+        if self.exchanges.pop(stream, None) is not None:
+            self._slots.append(stream & 0xFFFFFFFF)
+            if self._line:
+                self.pump()
+
+    @property
+    def waiting(self) -> int:
+        """Requests in the line."""
+        return len(self._line)
+
+    def pump(self) -> None:
+        """Publish what waits, as far as limits and memory allow."""
+        while self._line and len(self.exchanges) < self._room:
+            exchange = next(iter(self._line))
+            if not self._publish(exchange):
+                return
+            del self._line[exchange]
+
+    memory_ready = pump
+
+    def _publish(self, exchange: Waiting) -> bool:
+        stream = self._arm()
+        exchange.stream = stream
+        message = exchange.message()
+        ring = FULL if message is None else self.queue.push(message)
+        if ring != FULL:
+            self.exchanges[stream] = exchange
+            if ring:
+                self.ring(ring)
+            return True
+        self.tracking.move(stream, Event.CANCEL)
+        self._slots.append(stream & 0xFFFFFFFF)
+        exchange.stream = 0
+        if message is None:
+            self.pool.wait(self, exchange.memory_needed())
+        return False
+
+    def _arm(self) -> int:
+        # A word that is not final when its stream is over was overwritten by a worker: the slot is given up.
+        while (stream := self.tracking.arm(self._slots.pop())) == LOST:
+            self.log.error("a worker of %r has overwritten a tracking word", self.settings.name)
+        return stream
+
+    def ring(self, ring: int) -> None:
+        """Ring waiter `ring` - 1 of the queue, or whoever else sleeps if that one has died; 0 = nobody."""
+        while 0 < ring <= WAITERS:
+            bell = self._bells[ring - 1]
+            if bell is not None:
+                bell.ring()
+                return
+            ring = self.queue.wake()
+
+    def _expire(self) -> None:
+        self._overdue = None
+        now = self.loop.time()
+        while self._line:
+            exchange = next(iter(self._line))
+            if exchange.due > now:
+                self._overdue = self.loop.call_at(exchange.due, self._expire)
+                return
+            del self._line[exchange]
+            exchange.refuse(503)
+
+    # Workers
+
+    def introduce(self, number: int, pid: int, link: Link) -> None:
+        """Offer shared memory to a new worker; it answers when its application is ready."""
+        waiter = next((index for index, bell in enumerate(self._bells) if bell is None), None)
+        if waiter is None:
+            self.log.error("application %r has %d workers already", self.settings.name, WAITERS)
+            link.close()
+            return
+        port, block = handshake.create_port(self.geometry, ROUTER, memfd=self.memory.memfd)
+        segment = Segment.create(
+            number, self.memory.chunk_size, self.memory.chunks, ROUTER, memfd=self.memory.memfd
+        )
+        bell = Doorbell()
+        port.join(link, Doorbell(), bell, segment)
+        fds = (self._block, block, bell.fileno(), port.bell.fileno(), segment.fd)
+        worker = WorkerPort(number, pid, port, waiter, self)
+        self.workers[number] = worker
+        self._bells[waiter] = bell
+        try:
+            handshake.offer(link, self.version, self.geometry, (number, waiter), fds)
+            for known in self.pool.segments:
+                link.send({"type": "segment", "segment": known.number}, [known.fd])
+        except PeerLost:
+            self.lose(worker)
+            return
+        finally:
+            os.close(block)
+        worker.start()
+
+    def _announce(self, segment: Segment) -> None:
+        for worker in list(self.workers.values()):
+            try:
+                worker.port.link.send({"type": "segment", "segment": segment.number}, [segment.fd])
+            except PeerLost:
+                self.loop.call_soon(self.lose, worker)
+
+    def ready(self, port: WorkerPort, limit: int) -> None:
+        """The worker takes up to `limit` requests at once from now on; 0 = it drains and takes no more."""
+        port.limit = max(0, min(limit, SLOTS // WAITERS * 64))
+        self._count()
+        if port.limit:
+            self._attached(port.number)
+        self.ring(self.queue.wake())
+        self.pump()
+
+    def _count(self) -> None:
+        limits = [worker.limit for worker in self.workers.values() if worker.limit]
+        self._room = min(SLOTS // 2, sum(limits) + len(limits))
+        self.queue.set_ready(max(1, len(limits)))
+
+    def gone(self, number: int, pid: int) -> None:
+        """Main has seen this worker's end; a process that it left behind may still hold its link open."""
+        port = self.workers.get(number)
+        if port is not None and port.pid == pid:
+            self.lose(port)
+
+    def cut(self, port: WorkerPort, reason: str) -> None:
+        """The worker broke the protocol: it is cut off, and main is asked to end it."""
+        if self.workers.get(port.number) is port:
+            self.log.error("worker %d (pid %d) is cut off: %s", port.number, port.pid, reason)
+            self._on_cut(port.number, reason)
+            self.lose(port, drain=False)
+
+    def lose(self, port: WorkerPort, *, drain: bool = True) -> None:
+        """The worker is gone: end what it was running, publish again what it had not begun."""
+        if self.workers.get(port.number) is not port:
+            return
+        if drain:
+            port.drain_all()
+        del self.workers[port.number]
+        self._bells[port.waiter] = None
+        port.stop()
+        self._count()
+        held = {stream: State(state) for stream, state in self.tracking.recover(port.number)}
+        for message in self._popped(port.number):
+            stream = HEADER.unpack_from(message)[0]
+            if stream in self.exchanges and self.tracking.state(stream) == State.QUEUED:
+                self.tracking.move(stream, Event.CANCEL)
+                held[stream] = State.QUEUED
+        for stream, exchange in list(self.exchanges.items()):
+            if stream in held or exchange.port is port:
+                if exchange.worker_lost(held.get(stream, State.RUNNING)):
+                    self.admit(exchange)
+        self.ring(self.queue.wake())
+        self.pump()
+
+    def _popped(self, number: int) -> list[bytes]:
+        try:
+            return [message for message in self.queue.recover(number) if len(message) >= HEADER.size]
+        except RemoteProtocolError as error:
+            self.log.error("queue of %r: %s", self.settings.name, error)
+            return []
+
+    def close(self) -> None:
+        """Let go of every worker and all memory."""
+        for port in list(self.workers.values()):
+            self.lose(port, drain=False)
+        self.pool.close()
+        os.close(self._block)

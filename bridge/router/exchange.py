@@ -1,0 +1,384 @@
+"""One HTTP request joined to one stream. Every ending of a request lives here.
+
+    done                      a message with LAST                     over at once
+    client gone, not begun    the cancel wins the tracking word       over at once; the application never sees it
+    client gone, begun        CANCEL to the worker                    over when the worker has confirmed
+    worker died               502 before the head, a cut connection behind it; not begun = published again
+    worker broke the protocol the same, and the worker is ended
+    response cannot go on     ABORT from the worker                   the connection is cut
+    no worker in time         503 from the line
+    line full                 503 at once
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from bridge.errors import RemoteProtocolError
+from bridge.ipc.message import (
+    ABORT,
+    ACK,
+    CANCEL,
+    DATA,
+    DESCRIPTOR,
+    EXPECT,
+    HEADER,
+    HTTP_1_0,
+    HTTPS,
+    LAST,
+    REQUEST,
+    RESPONSE,
+    UNKNOWN,
+    WANT,
+)
+from bridge.ipc.segment import Segment
+from bridge.ipc.stream import Event, State
+from bridge.router.application import Application
+from bridge.router.framing import Framing, check_block
+from bridge.router.http1 import Connection
+from bridge.router.upload import Upload
+from bridge.router.worker_port import WorkerPort
+
+
+class Exchange:
+    """See the head of the file. Made by the service for each request.
+
+    Args:
+        application: where the request goes.
+        connection: where the answer goes.
+        head: peer block and request head, as the worker gets them.
+        framing: what the router has read from the head.
+        https: whether the client's side is https.
+    """
+
+    __slots__ = (
+        "_block",
+        "_body",
+        "_complete",
+        "_continue",
+        "_framing",
+        "_gone",
+        "_head_runs",
+        "_https",
+        "_over",
+        "_responding",
+        "_unacknowledged",
+        "_upload",
+        "application",
+        "connection",
+        "due",
+        "on_over",
+        "port",
+        "sent",
+        "status",
+        "stream",
+    )
+
+    def __init__(
+        self, application: Application, connection: Connection, block: bytes, framing: Framing, https: bool
+    ) -> None:
+        self.application = application
+        self.connection = connection
+        self.stream = 0
+        self.port: WorkerPort | None = None
+        self.due = 0.0
+        self.status = 0
+        self.sent = 0  # bytes of response body, for the access log
+        self.on_over: Any = None  # called with the exchange when it is over (access log)
+        self._block = block
+        self._framing = framing
+        self._https = https
+        self._continue = framing.expect
+        self._responding = False
+        self._gone = False
+        self._over = False
+        self._unacknowledged = 0
+        self._upload: Upload | None = None
+        self._head_runs: list[tuple[Segment, int, int]] | None = None
+
+    def parts(self) -> tuple[bytes, bytes]:
+        """Peer block and request head."""
+        peer, _, head = self._block.partition(b"\n")
+        return peer, head
+
+    def begin(self, body: bytes, complete: bool) -> None:
+        """Ask for a worker. `body` came along with the head; `complete`: it is all of it."""
+        self._body = body
+        self._complete = complete
+        if not complete:
+            self._begin_upload()
+        self.application.admit(self)
+
+    def _begin_upload(self) -> None:
+        application = self.application
+        self._upload = upload = Upload(self.connection, application.pool, application.memory.window)
+        if self._body or self._complete:
+            upload.feed(self._body, self._complete)
+        else:
+            upload.open()
+        self._body = b""
+
+    # Towards the worker
+
+    def message(self) -> bytes | None:
+        """The REQUEST message for `stream`, or None when there is no memory for its head now."""
+        block, body = self._block, self._body
+        room = self.application.queue.room - HEADER.size
+        framing = self._framing
+        number = (HTTP_1_0 if framing.minor == 0 else 0) | (HTTPS if self._https else 0)
+        flags = EXPECT if self._continue else 0
+        length = len(block) + len(body)
+        if self._upload is None and length <= room:
+            return (
+                HEADER.pack(self.stream, REQUEST, flags | LAST, 0, length, framing.size, number, len(block))
+                + block
+                + body
+            )
+        if self._upload is None:
+            self._begin_upload()
+        return self._large_message(flags, number)
+
+    def _large_message(self, flags: int, number: int) -> bytes | None:
+        upload, block = self._upload, self._block
+        if upload is None:
+            raise AssertionError("a large request has an upload")
+        upload.stream = self.stream
+        room = self.application.queue.room - HEADER.size - DESCRIPTOR.size * 2
+        head_pieces: list[tuple[int, int, int]] = []
+        if len(block) > room:
+            if not self._place_head():
+                return None
+            head_pieces = [(segment.number, first, size) for segment, first, size in self._head_runs or ()]
+        pieces, complete = ([], False) if head_pieces or len(block) > room // 2 else upload.first_pieces()
+        pieces = head_pieces + pieces
+        inline = b"" if head_pieces else block
+        header = HEADER.pack(
+            self.stream,
+            REQUEST,
+            flags | (LAST if complete else 0),
+            len(pieces),
+            len(inline),
+            self._framing.size,
+            number,
+            len(block),
+        )
+        return header + b"".join(DESCRIPTOR.pack(*piece) for piece in pieces) + inline
+
+    def _place_head(self) -> bool:
+        pool, block = self.application.pool, self._block
+        runs: list[tuple[Segment, int, int]] = []
+        position = 0
+        while position < len(block):
+            claimed = pool.claim(len(block) - position, 1)
+            if claimed is None:
+                for segment, first, size in runs:
+                    pool.release(segment, first, segment.chunks_of(size))
+                return False
+            segment, first, room = claimed
+            size = min(room, len(block) - position)
+            segment.write(first, block[position : position + size])
+            runs.append((segment, first, size))
+            position += size
+        self._head_runs = runs
+        return True
+
+    def memory_needed(self) -> int:
+        """Bytes that the head needs in chunks."""
+        return len(self._block)
+
+    def body_buffer(self, lacking: int) -> memoryview:
+        """Where the next bytes of the body go; see `Upload.buffer`."""
+        if self._upload is None:
+            raise AssertionError("a body that is complete is not read")
+        return self._upload.buffer(lacking)
+
+    def body_filled(self, count: int, complete: bool) -> None:
+        """Bytes have arrived in the last buffer."""
+        if self._upload is not None:
+            self._upload.filled(count, complete)
+
+    def body_bytes(self, data: bytes, complete: bool) -> None:
+        """Decoded bytes of a transfer-chunked body."""
+        if self._upload is not None:
+            self._upload.feed(data, complete)
+
+    # From the worker
+
+    def on_message(
+        self,
+        port: WorkerPort,
+        kind: int,
+        flags: int,
+        size: int,
+        number: int,
+        head: int,
+        views: list[Any] | None,
+        inline: bytes,
+    ) -> None:
+        """Handle one message of the worker that runs this stream.
+
+        Raises:
+            RemoteProtocolError: it makes no sense in the state that this exchange is in.
+        """
+        if self.port is not port:
+            if self.port is not None:
+                raise RemoteProtocolError(f"stream {self.stream:#x} belongs to another worker")
+            self.port = port
+            if self._upload is not None:
+                self._upload.known(port)
+        if kind == RESPONSE:
+            self._on_response(flags, size, number, head, views, inline)
+        elif kind == DATA:
+            if not self._responding and not self._gone:
+                raise RemoteProtocolError("response body before its head")
+            self._write(flags, views, inline)
+        elif kind == WANT:
+            self._on_want(size)
+            return
+        elif kind == ABORT:
+            self._end()
+            if not self._gone:
+                self.connection.abort()
+            return
+        else:
+            raise RemoteProtocolError(f"unknown kind of message {kind}")
+        if flags & LAST:
+            self._end()
+        elif flags & ACK:
+            self._acknowledge()
+
+    def _on_response(
+        self, flags: int, size: int, number: int, head: int, views: list[Any] | None, inline: bytes
+    ) -> None:
+        if self._responding:
+            raise RemoteProtocolError("a second response head")
+        if head > len(inline) and views:
+            inline += b"".join(bytes(view) for view in views)
+            views = None
+        block = inline[:head]
+        if head > len(inline) or not 200 <= number <= 999 or not check_block(block):
+            raise RemoteProtocolError("a response head that HTTP does not allow")
+        self._responding = True
+        body = inline[head:]
+        self._unacknowledged += len(body)
+        if self._gone:
+            return
+        self.status = number
+        last = bool(flags & LAST)
+        announced = None if size == UNKNOWN else size
+        if last and not views:
+            self._end()
+            self.sent += len(body)
+            self._check(self.connection.respond(number, block, announced, flags, body, True))
+            return
+        self.sent += len(body)
+        if self._check(self.connection.respond(number, block, announced, flags, body, False)) and views:
+            self._write(flags, views, b"")
+
+    def _write(self, flags: int, views: list[Any] | None, inline: bytes) -> None:
+        pieces = [inline] if inline or not views else []
+        pieces += views or []
+        last = len(pieces) - 1
+        for index, piece in enumerate(pieces):
+            self._unacknowledged += len(piece)
+            if self._gone:
+                continue
+            self.sent += len(piece)
+            final = index == last and bool(flags & LAST)
+            if final:
+                self._end()
+            if not self._check(self.connection.write(piece, final)):
+                return
+
+    def _check(self, kept_length: bool) -> bool:
+        # The connection has been cut: the client must not take a response of another length for the whole one.
+        if not kept_length and not self._gone:
+            self.application.log.error(
+                "worker %s sent a response that is longer or shorter than announced", self.port and self.port.number
+            )
+            self.client_gone()
+        return kept_length
+
+    def _on_want(self, consumed: int) -> None:
+        if self._gone:
+            return
+        if self._continue:
+            self._continue = False
+            if not self._responding:
+                self.connection.send_continue()
+        if self._upload is not None:
+            self._upload.wanted(consumed)
+
+    def _acknowledge(self) -> None:
+        # A window is given back when its bytes have left the process, so a slow client stops the application.
+        if self._unacknowledged and self.port is not None and (self._gone or self.connection.flushed):
+            size, self._unacknowledged = self._unacknowledged, 0
+            self.port.acknowledge(self.stream, size)
+
+    # From the client
+
+    def client_ready(self) -> None:
+        """Everything written so far has left for the client."""
+        if not self._over:
+            self._acknowledge()
+
+    def client_gone(self) -> None:
+        """Nobody waits for the answer any more; nothing is written to the connection from now on."""
+        if self._gone or self._over:
+            return
+        self._gone = True
+        if not self.stream:
+            self._end()
+            self.application.leave(self)
+            return
+        tracking = self.application.tracking
+        state = tracking.move(self.stream, Event.CANCEL)
+        if state == State.CANCELLED:
+            self._end()
+        elif state == State.CANCELLING:
+            port = self.port or self.application.workers.get(tracking.owner(self.stream))
+            if port is not None:
+                port.send(HEADER.pack(self.stream, CANCEL, 0, 0, 0, 0, 0, 0))
+
+    def worker_lost(self, state: State) -> bool:
+        """Its worker is gone; True = nothing of it has begun, so another worker may run it."""
+        begun = state not in (State.QUEUED, State.CLAIMED) or self._responding
+        consumed = self._upload is not None and (self._upload.consumed or self.port is not None)
+        if self._over:
+            return False
+        if not self._gone and not begun and not consumed and self._upload is None:
+            self.application.finished(self)
+            self.stream = 0
+            self.port = None
+            return True
+        if not self._gone:
+            self._gone = True
+            if self._responding:
+                self.connection.abort()
+            else:
+                self.status = 502
+                self.connection.refuse(502)
+        self._end()
+        return False
+
+    def refuse(self, status: int) -> None:
+        """Answer in the application's place."""
+        self.status = status
+        self._gone = True
+        self._end()
+        self.connection.refuse(status, retry_after=1)
+
+    def _end(self) -> None:
+        if self._over:
+            return
+        self._over = True
+        if self._upload is not None:
+            self._upload.close()
+        if self._head_runs is not None:
+            for segment, first, size in self._head_runs:
+                self.application.pool.release(segment, first, segment.chunks_of(size))
+            self._head_runs = None
+        if self.stream:
+            self.application.finished(self)
+        if self.on_over is not None:
+            self.on_over(self)

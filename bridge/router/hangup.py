@@ -1,0 +1,70 @@
+"""Notice a client that leaves while its socket is not read.
+
+A paused transport watches nothing, so neither FIN nor reset would be seen before reading goes on, and an application
+would work for nobody. One nested epoll serves all paused connections: their sockets are in it only while they are
+paused, edge-triggered and for hang-ups only, so data that waits in the kernel wakes nobody.
+"""
+
+from __future__ import annotations
+
+import select
+from collections.abc import Callable
+from typing import Any, Protocol
+
+
+class Paused(Protocol):
+    """A connection that is not read at the moment."""
+
+    def peer_closed(self) -> None:
+        """The client has closed at least its sending side."""
+        ...
+
+
+class Hangups:
+    """See the head of the file.
+
+    Args:
+        add_reader: the loop's: file descriptor, callback.
+        remove_reader: the loop's: file descriptor.
+    """
+
+    __slots__ = ("_epoll", "_remove_reader", "_watched")
+
+    def __init__(self, add_reader: Callable[[int, Callable[[], None]], None], remove_reader: Callable[[int], Any]):
+        self._epoll = select.epoll()
+        self._remove_reader = remove_reader
+        self._watched: dict[int, Paused] = {}
+        add_reader(self._epoll.fileno(), self._on_readable)
+
+    def watch(self, fd: int, connection: Paused) -> None:
+        """Call `connection.peer_closed()` once when the client hangs up, also when it already has."""
+        if self._watched.get(fd) is connection:
+            return
+        self._watched[fd] = connection
+        mask = select.EPOLLRDHUP | select.EPOLLHUP | select.EPOLLET
+        try:
+            self._epoll.register(fd, mask)
+        except FileExistsError:
+            self._epoll.modify(fd, mask)
+
+    def forget(self, fd: int, connection: Paused) -> None:
+        """End what `watch` began. Does nothing when `fd` belongs to another connection by now."""
+        if self._watched.get(fd) is connection:
+            del self._watched[fd]
+            try:
+                self._epoll.unregister(fd)
+            except OSError:
+                return  # closed before: the kernel has taken it out
+
+    def close(self) -> None:
+        """Watch nothing any more."""
+        self._watched.clear()
+        self._remove_reader(self._epoll.fileno())
+        self._epoll.close()
+
+    def _on_readable(self) -> None:
+        for fd, _ in self._epoll.poll(0):
+            connection = self._watched.get(fd)
+            if connection is not None:
+                self.forget(fd, connection)
+                connection.peer_closed()

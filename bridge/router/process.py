@@ -1,0 +1,274 @@
+"""The router process: `python -P -m bridge.router.process FD`, where FD is its link to main.
+
+Wires the parts together: listening sockets → connections → exchanges → the application's workers. It ends when main
+is gone, and then removes the socket files that main can no longer remove.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+import logging
+import os
+import signal
+import socket
+import sys
+import time
+from email.utils import formatdate
+from typing import Any
+
+import uvloop
+
+from bridge import __version__, config, log
+from bridge.errors import BridgeError, PeerLost
+from bridge.ipc.link import Link
+from bridge.ipc.port import ROUTER
+from bridge.ipc.signals import ignore
+from bridge.ipc.status import ACCEPTED, ACTIVE, CONNECTIONS, QUEUED, REQUESTS, Page, Row, State
+from bridge.router.access_log import AccessLog
+from bridge.router.application import Application
+from bridge.router.exchange import Exchange
+from bridge.router.forwarded import Trusted, is_https
+from bridge.router.framing import Framing
+from bridge.router.hangup import Hangups
+from bridge.router.http1 import Connection
+from bridge.router.listener import SocketFile
+from bridge.router.wheel import Wheel
+
+DRAIN_LOOK = 0.05  #: seconds between two looks whether the last connection has ended
+
+
+class Service:
+    """What the connections of this router need, and the one place that knows all parts."""
+
+    def __init__(self, settings: config.Settings, application: Application, row: Row) -> None:
+        loop = asyncio.get_running_loop()
+        self.settings = settings
+        self.http = settings.http
+        self.application = application
+        self.row = row
+        self.connections: set[Connection] = set()
+        self.draining = False
+        self.wheel = Wheel(loop.time, loop.call_later)
+        self.hangups = Hangups(loop.add_reader, loop.remove_reader)
+        self.call_soon = loop.call_soon
+        self.accepted = 0
+        self.server = f"Bridge/{__version__}".encode() if settings.http.server_version else b"Bridge"
+        self.trusted = Trusted(settings.forwarded_allow_ips)
+        self.access_log = AccessLog(settings.access_log) if settings.access_log else None
+        self.requests = 0
+        self._date = b""
+        self._date_until = 0.0
+
+    def date(self) -> bytes:
+        """The value of a Date field (RFC 9110, section 6.6.1), made once a second."""
+        now = time.time()
+        if now >= self._date_until:
+            self._date_until = int(now) + 1
+            self._date = formatdate(now, usegmt=True).encode()
+        return self._date
+
+    def publish_counters(self) -> None:
+        """Write what has been counted to the status page (once a second: nobody reads it more often)."""
+        words = self.row.words
+        words[REQUESTS] = self.requests
+        words[ACTIVE] = len(self.application.exchanges)
+        words[QUEUED] = self.application.waiting
+        words[CONNECTIONS] = len(self.connections)
+        words[ACCEPTED] = self.accepted
+
+    def trusts(self, host: str) -> bool:
+        """Whether the forwarded headers of this peer are believed; an empty host is a unix socket's peer."""
+        return self.trusted.trusts(host)
+
+    def exchange(self, connection: Connection, head: bytes, framing: Framing, body: bytes, complete: bool) -> Exchange:
+        """Begin one request; see `router.http1.Service`."""
+        self.requests += 1
+        peer = connection.peer
+        https = False
+        if connection.trusted and (framing.forwarded_for or framing.forwarded_proto):
+            peer, https = self._forwarded(peer, framing)
+        exchange = Exchange(self.application, connection, peer + head, framing, https)
+        if self.access_log is not None:
+            exchange.on_over = self._log_exchange
+        exchange.begin(body, complete)
+        return exchange
+
+    def _forwarded(self, peer: bytes, framing: Framing) -> tuple[bytes, bool]:
+        https = bool(framing.forwarded_proto and is_https(framing.forwarded_proto))
+        client = self.trusted.client(framing.forwarded_for) if framing.forwarded_for else None
+        if client is not None:
+            _, _, server = peer.split(b"\0", 2)
+            peer = client.encode() + b"\x000\0" + server
+        return peer, https
+
+    def refused(self, connection: Connection, head: bytes, status: int) -> None:
+        """A request was answered without an exchange (access log only)."""
+        if self.access_log is not None:
+            self.access_log.line(_host(connection.peer), head, status, 0)
+
+    def _log_exchange(self, exchange: Exchange) -> None:
+        if self.access_log is not None:
+            peer, head = exchange.parts()
+            self.access_log.line(_host(peer), head, exchange.status, exchange.sent)
+
+
+def _host(peer: bytes) -> str:
+    return peer.partition(b"\0")[0].decode("latin-1")
+
+
+class Router:
+    """The process: its link to main, its listeners, its application."""
+
+    def __init__(self, link: Link) -> None:
+        self._link = link
+        self._loop = asyncio.get_running_loop()
+        self._log = logging.getLogger("bridge")
+        self._ended = asyncio.Event()
+        self._servers: list[tuple[asyncio.Server, socket.socket]] = []
+        self._files: list[SocketFile] = []
+        self._service: Service | None = None
+        self._application: Application
+        self._row: Row
+        self._starting: asyncio.Task[None] | None = None
+        self._draining: asyncio.Task[None] | None = None
+
+    async def run(self) -> int:
+        """Serve until main says that it is over, or is gone; returns the exit status."""
+        self._loop.add_reader(self._link.fileno(), self._on_link)
+        self._on_link()
+        await self._ended.wait()
+        return 0
+
+    def _on_link(self) -> None:
+        try:
+            while received := self._link.receive():
+                self._on_message(*received)
+        except PeerLost:
+            # Main is gone and cannot remove them any more; whoever is left must not find a dead socket.
+            for file in self._files:
+                file.unlink()
+            self._loop.remove_reader(self._link.fileno())
+            self._end()
+        except BridgeError as error:
+            self._log.critical("%s", error)
+            self._end()
+
+    def _on_message(self, message: dict[str, Any], fds: list[int]) -> None:
+        kind = message["type"]
+        if kind == "configure":
+            self._configure(message, fds)
+        elif kind == "worker":
+            self._application.introduce(message["worker"], message["pid"], Link.adopt(fds[0]))
+        elif kind == "gone":
+            self._application.gone(message["worker"], message["pid"])
+        elif kind == "drain":
+            self._draining = self._loop.create_task(self._drain())
+        elif kind == "reopen" and self._service is not None and self._service.access_log is not None:
+            self._service.access_log.reopen()
+        elif kind == "quit":
+            self._end()
+
+    def _configure(self, message: dict[str, Any], fds: list[int]) -> None:
+        settings = config.from_json(config.Settings, message["settings"])
+        log.set_up(settings.log_level)
+        self._row = Page(fds[0], message["rows"]).row(ROUTER)
+        self._row.begin(os.getpid())
+        self._application = Application(
+            settings.application, settings.memory, __version__, self._on_cut, self._on_attached
+        )
+        self._service = Service(settings, self._application, self._row)
+        described = message["listeners"]
+        self._files = [SocketFile.from_json(item["file"]) for item in described if item["file"]]
+        sockets = [socket.socket(fileno=fd) for fd in fds[1:]]
+        self._starting = self._loop.create_task(self._listen(self._service, sockets, settings.backlog))
+
+    async def _listen(self, service: Service, sockets: list[socket.socket], backlog: int) -> None:
+        for sock in sockets:
+            sock.setblocking(False)
+            # Without a backlog uvloop would shrink the one that main has set.
+            server = await self._loop.create_server(lambda: Connection(service), sock=sock, backlog=backlog)
+            self._servers.append((server, sock.dup()))
+        self._row.enter(State.READY)
+        self._beat()
+        self._send({"type": "serving"})
+
+    def _beat(self) -> None:
+        self._row.beat()
+        self._service.publish_counters()
+        self._loop.call_later(1.0, self._beat)
+
+    def _on_cut(self, worker: int, reason: str) -> None:
+        self._send({"type": "cut", "worker": worker, "reason": reason})
+
+    def _on_attached(self, worker: int) -> None:
+        self._send({"type": "attached", "worker": worker})
+
+    def _send(self, message: dict[str, Any]) -> None:
+        try:
+            self._link.send(message)
+        except PeerLost:
+            self._end()
+
+    async def _drain(self) -> None:
+        """Stop accepting, but serve everyone the kernel has already accepted; then let the connections end."""
+        service = self._service
+        if service is None:
+            raise AssertionError("main drains only a router that it has configured")
+        service.draining = True
+        self._row.enter(State.DRAINING)
+        for server, sock in self._servers:
+            server.close()
+            await self._accept_rest(service, sock)
+            sock.close()
+        self._servers.clear()
+        for connection in list(service.connections):
+            connection.drain()
+        while service.connections:
+            await asyncio.sleep(DRAIN_LOOK)
+        self._send({"type": "drained"})
+
+    async def _accept_rest(self, service: Service, sock: socket.socket) -> None:
+        while True:
+            try:
+                client, _ = sock.accept()
+            except (BlockingIOError, InterruptedError):
+                return
+            except OSError as error:
+                self._log.error("accept: %s", error)
+                return
+            await self._loop.connect_accepted_socket(lambda: Connection(service), client)
+
+    def _end(self) -> None:
+        self._ended.set()
+
+    def close(self) -> None:
+        """Let go of everything; connections that are still open are cut."""
+        for server, sock in self._servers:
+            server.close()
+            sock.close()
+        if self._service is not None and self._service.access_log is not None:
+            self._service.access_log.close()
+
+
+async def _serve(fd: int) -> int:
+    router = Router(Link.adopt(fd))
+    try:
+        return await router.run()
+    finally:
+        router.close()
+
+
+def main(argv: list[str]) -> int:
+    """Run the router whose link to main is the inherited descriptor `argv[0]`; returns the exit status."""
+    log.set_up()
+    # These reach the whole process group; main, which has blocked them until now, decides what they mean.
+    for number in (signal.SIGINT, signal.SIGQUIT, signal.SIGHUP, signal.SIGUSR1):
+        signal.signal(number, ignore)
+    signal.pthread_sigmask(signal.SIG_SETMASK, [])
+    gc.freeze()
+    return uvloop.run(_serve(int(argv[0])))
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

@@ -1,0 +1,252 @@
+"""A request body on its way through shared memory, for requests whose body does not fit into the queue item.
+
+The client's socket is read straight into runs of chunks. A run is shipped to the worker when it is full, when the
+body ends, or when the application is waiting for bytes; its chunks are free again when the worker has said (WANT)
+that the bytes were consumed, or when the stream is over. At most `window` bytes are under way; then, and while there
+is no memory for the next run, the socket is not read.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from typing import Protocol
+
+from bridge.ipc.message import BODY, DESCRIPTOR, HEADER, LAST, MAX_DESCRIPTORS
+from bridge.ipc.segment import Segment, SegmentPool
+from bridge.router.worker_port import WorkerPort
+
+
+class Source(Protocol):
+    """What an upload needs from the client's connection."""
+
+    def pause_body(self) -> None:
+        """Stop reading the socket."""
+
+    def resume_body(self) -> None:
+        """Read the socket again; `Upload.buffer` has room from now on."""
+
+
+class Run:
+    """Contiguous chunks: being filled, then shipped, then consumed."""
+
+    __slots__ = ("filled", "first", "room", "segment")
+
+    def __init__(self, segment: Segment, first: int, room: int) -> None:
+        self.segment = segment
+        self.first = first
+        self.room = room  # bytes
+        self.filled = 0  # bytes
+
+
+class Upload:
+    """The body of one request.
+
+    Args:
+        source: the connection that the bytes come from.
+        pool: the application's request memory.
+        window: bytes that may be under way.
+    """
+
+    __slots__ = (
+        "_complete",
+        "_held",
+        "_hungry",
+        "_paused",
+        "_pool",
+        "_run",
+        "_shipped",
+        "_source",
+        "_surplus",
+        "_under_way",
+        "_unsent",
+        "_window",
+        "consumed",
+        "port",
+        "stream",
+    )
+
+    def __init__(self, source: Source, pool: SegmentPool, window: int) -> None:
+        self.stream = 0
+        self.port: WorkerPort | None = None  # known once the worker has said something
+        self.consumed = False  # whether the worker has taken any of it: then the request cannot be run again
+        self._source = source
+        self._pool = pool
+        self._window = window
+        self._run: Run | None = None  # the one being filled
+        self._shipped: deque[Run] = deque()  # handed to the worker, not consumed
+        self._unsent: list[tuple[Run | None, bool]] = []  # shipped before the worker was known: (run, last)
+        self._under_way = 0  # bytes filled and not consumed
+        self._surplus = 0  # bytes consumed of the first shipped run
+        self._held = b""  # decoded bytes that found no memory
+        self._complete = False
+        self._hungry = False  # the application waits for bytes
+        self._paused = False
+
+    def open(self) -> None:
+        """Get room for the first bytes before the socket is read."""
+        if not self._room():
+            self._pause()
+
+    def buffer(self, lacking: int) -> memoryview:
+        """Where the next bytes from the socket go: at most `lacking` bytes, never empty."""
+        run = self._run
+        if run is None:
+            raise AssertionError("the socket is read although there is no room")
+        offset = run.segment.data_offset + run.first * run.segment.chunk_size
+        size = min(lacking, run.room - run.filled)
+        return memoryview(run.segment.memory)[offset + run.filled : offset + run.filled + size]
+
+    def filled(self, count: int, complete: bool) -> None:
+        """`count` bytes have arrived in the last buffer; `complete`: they were the last."""
+        run = self._run
+        if run is None:
+            raise AssertionError("bytes arrived without a buffer")
+        run.filled += count
+        self._under_way += count
+        if complete:
+            self._complete = True
+            self._ship(last=True)
+            return
+        if self._hungry or run.filled == run.room:
+            self._ship(last=False)
+        if self._under_way >= self._window or not self._room():
+            self._pause()
+
+    def feed(self, data: bytes, complete: bool) -> None:
+        """Take decoded bytes; what finds no memory is held here while the socket rests."""
+        self._complete = complete
+        data = self._held + data if self._held else data
+        self._held = b""
+        position = 0
+        while position < len(data):
+            if not self._room():
+                self._held = data[position:]
+                self._pause()
+                return
+            buffer = self.buffer(len(data) - position)
+            size = len(buffer)
+            buffer[:] = data[position : position + size]
+            position += size
+            run = self._run
+            if run is None:
+                raise AssertionError("a run cannot vanish while it is filled")
+            run.filled += size
+            self._under_way += size
+            if run.filled == run.room:
+                self._ship(last=False)
+        if complete or self._hungry:
+            self._ship(last=complete)
+        if not complete and self._under_way >= self._window:
+            self._pause()
+
+    def wanted(self, consumed: int) -> None:
+        """The worker has consumed `consumed` bytes since the last time, and asks for more."""
+        if consumed:
+            self.consumed = True
+            self._under_way = max(0, self._under_way - consumed)
+            self._free(consumed)
+        self._hungry = True
+        if not self._complete and self._run is not None and self._run.filled:
+            self._ship(last=False)
+        self._resume()
+
+    def known(self, port: WorkerPort) -> None:
+        """The worker that runs the request is known: send what was shipped so far."""
+        self.port = port
+        unsent, self._unsent = self._unsent, []
+        for run, last in unsent:
+            self._send(run, last)
+
+    def first_pieces(self) -> tuple[list[tuple[int, int, int]], bool]:
+        """What has been shipped already, to travel with the REQUEST: (descriptors, whether that is all)."""
+        pieces = []
+        while self._unsent and len(pieces) < MAX_DESCRIPTORS - 1:
+            run, last = self._unsent.pop(0)
+            if run is not None:
+                pieces.append((run.segment.number, run.first, run.filled))
+            if last:
+                return pieces, True
+        return pieces, False
+
+    def memory_ready(self) -> None:
+        """There is memory again."""
+        if self._held or self._complete:
+            self.feed(b"", self._complete)
+        self._resume()
+
+    def close(self) -> None:
+        """The stream is over: all chunks are free again."""
+        self._pool.forget(self)
+        if self._run is not None:
+            self._release(self._run)
+            self._run = None
+        for run in self._shipped:
+            self._release(run)
+        self._shipped.clear()
+        self._unsent.clear()
+        self._held = b""
+
+    def _room(self) -> bool:
+        if self._run is None:
+            claimed = self._pool.claim(self._window // 2, 1)
+            if claimed is None:
+                self._pool.wait(self, 1)
+                return False
+            self._run = Run(*claimed)
+        return True
+
+    def _ship(self, *, last: bool) -> None:
+        run, self._run = self._run, None
+        self._hungry = False
+        if run is not None:
+            spare = run.segment.chunks_of(run.room) - run.segment.chunks_of(run.filled)
+            if spare:
+                self._spare(run, spare, last)
+            if run.filled:
+                self._shipped.append(run)
+            else:
+                run = None
+        if self.port is None:
+            self._unsent.append((run, last))
+        else:
+            self._send(run, last)
+
+    def _spare(self, run: Run, spare: int, last: bool) -> None:
+        # Chunks behind the last byte never leave: they are the next run, or free.
+        first = run.first + run.segment.chunks_of(run.room) - spare
+        run.room -= spare * run.segment.chunk_size
+        rest = Run(run.segment, first, spare * run.segment.chunk_size)
+        if last:
+            self._release(rest)
+        else:
+            self._run = rest
+
+    def _send(self, run: Run | None, last: bool) -> None:
+        if self.port is None:
+            raise AssertionError("nothing is sent before the worker is known")
+        flags = LAST if last else 0
+        if run is None:
+            self.port.send(HEADER.pack(self.stream, BODY, flags, 0, 0, 0, 0, 0))
+        else:
+            piece = DESCRIPTOR.pack(run.segment.number, run.first, run.filled)
+            self.port.send(HEADER.pack(self.stream, BODY, flags, 1, 0, run.filled, 0, 0) + piece)
+
+    def _free(self, consumed: int) -> None:
+        self._surplus += consumed
+        while self._shipped and self._surplus >= self._shipped[0].filled:
+            run = self._shipped.popleft()
+            self._surplus -= run.filled
+            self._release(run)
+
+    def _release(self, run: Run) -> None:
+        self._pool.release(run.segment, run.first, run.segment.chunks_of(run.room))
+
+    def _pause(self) -> None:
+        if not self._paused and not self._complete:
+            self._paused = True
+            self._source.pause_body()
+
+    def _resume(self) -> None:
+        if self._paused and not self._held and self._under_way < self._window and self._room():
+            self._paused = False
+            self._source.resume_body()

@@ -1,0 +1,214 @@
+"""One worker as the router sees it: its port, what it is running, and the bytes of it that are still in flight.
+
+Nothing that a worker says is believed: streams are looked up in the router's own record, descriptors are checked
+against the segment that the router made for this worker, and a chunk is taken over (worker → router in the chunk
+map) before a byte of it is read, so a descriptor that is repeated or made up is noticed.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import weakref
+from typing import Any, Protocol
+
+from bridge.errors import PeerLost, RemoteProtocolError
+from bridge.ipc.dispatcher import dispatch
+from bridge.ipc.message import BATON, HEADER, WINDOW
+from bridge.ipc.port import ROUTER, WAITER, Port
+
+BATCH = 64  #: messages taken from a worker before other work of the loop gets its turn
+_COUNT = 0xFFFF
+_STARVED = 1 << 16
+
+
+class Answered(Protocol):
+    """What a worker's messages are handed to: one exchange."""
+
+    def on_message(
+        self,
+        port: WorkerPort,
+        kind: int,
+        flags: int,
+        size: int,
+        number: int,
+        head: int,
+        views: list[Any] | None,
+        inline: bytes,
+    ) -> None:
+        """Handle one checked message; raises RemoteProtocolError when it makes no sense now."""
+
+
+class Owner(Protocol):
+    """What a worker's port needs from its application."""
+
+    loop: asyncio.AbstractEventLoop
+    log: logging.Logger
+    exchanges: dict[int, Any]
+    workers: dict[int, WorkerPort]
+
+    def pump(self) -> None:
+        """Publish what waits, as far as there is room."""
+
+    def ring(self, ring: int) -> None:
+        """Ring waiter `ring` - 1 of the application's queue."""
+
+    def ready(self, port: WorkerPort, limit: int) -> None:
+        """The worker takes up to `limit` requests at once from now on."""
+
+    def lose(self, port: WorkerPort) -> None:
+        """The worker is gone."""
+
+    def cut(self, port: WorkerPort, reason: str) -> None:
+        """The worker broke the protocol."""
+
+
+class WorkerPort:
+    """The router's end of one worker's port.
+
+    Args:
+        number: the worker's id, which is its owner id in shared memory.
+        pid: its process id, for the log.
+        port: the joined port.
+        waiter: its sleeping bit in the application's queue.
+        application: owner of the streams; see `Owner`.
+    """
+
+    __slots__ = (
+        "_flying",
+        "_turn",
+        "application",
+        "limit",
+        "loop",
+        "number",
+        "pid",
+        "port",
+        "waiter",
+    )
+
+    def __init__(self, number: int, pid: int, port: Port, waiter: int, application: Owner) -> None:
+        self.number = number
+        self.pid = pid
+        self.port = port
+        self.waiter = waiter
+        self.application = application
+        self.limit = 0  # requests at once; 0 until the worker says that it is ready
+        self.loop = application.loop
+        self._flying: dict[weakref.ref[Any], tuple[int, int]] = {}
+        self._turn = self.turn
+
+    def start(self) -> None:
+        """Listen to the worker: its bell, and its link for the answer to the offer and for its end."""
+        self.loop.add_reader(self.port.bell.fileno(), self.on_bell)
+        self.loop.add_reader(self.port.link.fileno(), self.on_link)
+        self.turn()
+
+    def on_bell(self) -> None:
+        """The worker has put something into an empty queue, or has made room in a full one."""
+        self.port.bell.hush()
+        self.port.flush()
+        self.turn()
+        self.application.pump()
+
+    def turn(self) -> None:
+        """Handle one batch; look again after the rest of the loop had its turn, and sleep only when nothing came."""
+        if self.number not in self.application.workers:
+            return
+        queue = self.port.incoming
+        try:
+            result = queue.drain(BATCH)
+            if result & _STARVED:
+                self.port.peer_bell.ring()
+            count = result & _COUNT
+            if count:
+                dispatch(queue, count, self._handle)
+        except RemoteProtocolError as error:
+            self.application.cut(self, str(error))
+            return
+        if count or not queue.doze(WAITER):
+            self.loop.call_soon(self._turn)
+
+    def drain_all(self) -> None:
+        """Handle everything that the worker published before it died."""
+        queue = self.port.incoming
+        try:
+            while count := queue.drain(BATCH) & _COUNT:
+                dispatch(queue, count, self._handle)
+        except RemoteProtocolError as error:
+            self.application.log.error("worker %d (pid %d): %s", self.number, self.pid, error)
+
+    def on_link(self) -> None:
+        """The link is readable: the worker is ready, or gone."""
+        try:
+            while received := self.port.link.receive():
+                message, fds = received
+                if message.get("type") != "attached" or fds or not isinstance(message.get("limit"), int):
+                    raise RemoteProtocolError(f"unexpected message {message.get('type')!r} on its link")
+                self.application.ready(self, message["limit"])
+        except PeerLost:
+            self.application.lose(self)
+        except RemoteProtocolError as error:
+            self.application.cut(self, str(error))
+
+    def _handle(
+        self,
+        stream: int,
+        kind: int,
+        flags: int,
+        size: int,
+        number: int,
+        head: int,
+        descriptors: list[tuple[int, int, int]] | None,
+        inline: bytes,
+    ) -> None:
+        exchange = self.application.exchanges.get(stream)
+        if exchange is None:
+            if kind == BATON:
+                self.application.ring(number + 1)
+                return
+            raise RemoteProtocolError(f"message {kind} for stream {stream:#x}, which it does not have")
+        views = None if descriptors is None else [self.take(*descriptor) for descriptor in descriptors]
+        exchange.on_message(self, kind, flags, size, number, head, views, inline)
+
+    def take(self, segment_id: int, first: int, size: int) -> Any:
+        """Take over the chunks of one descriptor and return a view of their bytes.
+
+        The chunks are free again when the last reference to the view is gone.
+
+        Raises:
+            RemoteProtocolError: the descriptor names another segment, lies outside, or chunks that it may not name.
+        """
+        segment = self.port.segment
+        if segment_id != segment.number or not segment.covers(first, size):
+            raise RemoteProtocolError(f"descriptor ({segment_id}, {first}, {size}) lies outside its segment")
+        count = segment.chunks_of(size)
+        if not segment.chunks.transfer(first, count, self.number, ROUTER):
+            raise RemoteProtocolError(f"descriptor ({segment_id}, {first}, {size}) names chunks that it does not hold")
+        view = segment.view(first, size)
+        self._flying[weakref.ref(view, self._landed)] = (first, count)
+        return view
+
+    def _landed(self, reference: weakref.ref[Any]) -> None:
+        first, count = self._flying.pop(reference)
+        chunks = self.port.segment.chunks
+        chunks.release(first, count)
+        if chunks.take_waiting():
+            self.port.peer_bell.ring()
+
+    def acknowledge(self, stream: int, size: int) -> None:
+        """Tell the worker that `size` bytes of a response have left."""
+        self.send(HEADER.pack(stream, WINDOW, 0, 0, 0, size, 0, 0))
+
+    def send(self, message: bytes) -> None:
+        """Send one message to the worker; one that has stopped reading altogether is cut off."""
+        try:
+            self.port.send(message)
+        except RemoteProtocolError as error:
+            self.loop.call_soon(self.application.cut, self, str(error))
+
+    def stop(self) -> None:
+        """Stop listening and close this end; views in flight keep their mapping."""
+        self.loop.remove_reader(self.port.bell.fileno())
+        self.loop.remove_reader(self.port.link.fileno())
+        self.port.close()
+

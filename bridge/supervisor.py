@@ -1,0 +1,402 @@
+"""The supervisor: starts router and prototype, introduces workers to the router, and restarts what dies.
+
+One thread that sleeps in `selectors` until a signal, a link or a timer has something. It holds the listening
+sockets, so that a router's death loses no waiting connection, and a control link to every worker, so that a
+prototype's death loses no worker. The two endings:
+
+* TERM: the router stops accepting and finishes; then the workers; all of it within `graceful_timeout`.
+* INT, QUIT or a second TERM: workers and router leave at once, within QUICK seconds.
+
+When main itself is killed everyone else reads end-of-file and leaves; the router removes the socket files.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import time
+from collections.abc import Callable, Sequence
+from functools import partial
+from typing import Any
+
+from bridge import __version__, config
+from bridge.child import Child, adopt_orphans, describe, reap
+from bridge.errors import BridgeError, PeerLost, TargetError
+from bridge.ipc.link import Link
+from bridge.ipc.signals import SignalPipe
+from bridge.ipc.status import Page
+from bridge.log import log
+from bridge.loop import Loop, read_all
+from bridge.roster import Member, introduce, read_report
+from bridge.router.listener import Listener
+from bridge.worker.backoff import BackOff
+
+QUICK = 5.0  #: seconds for a quick end
+HOPELESS = 1.0  #: seconds for the end after a start that failed
+FIRST_WORKER = 2  #: 0 is nobody and 1 the router
+RANGES = 8  #: of worker ids: a new prototype gets one that no orphan is in
+RETRY = 1.0  #: seconds
+DEBOUNCE = 0.1  #: seconds: files saved together are one reload
+MANAGED = [signal.SIGCHLD, signal.SIGTERM, signal.SIGINT, signal.SIGQUIT, signal.SIGHUP, signal.SIGUSR1]
+
+_Handler = Callable[[Child, dict[str, Any], list[int]], None]
+
+
+class Supervisor:
+    """The whole work of the main process.
+
+    Args:
+        settings: what to serve.
+        listeners: open listening sockets; the caller closes them.
+        router: command line of the router, without its link's number.
+        prototype: the same of the prototype.
+    """
+
+    def __init__(
+        self, settings: config.Settings, listeners: list[Listener], router: Sequence[str], prototype: Sequence[str]
+    ) -> None:
+        self._settings = settings
+        self._listeners = listeners
+        self._commands = (router, prototype)
+        self._loop = Loop()
+        self._ids = max(64, 4 * settings.application.processes)
+        self._page = Page.create(FIRST_WORKER + RANGES * self._ids)
+        self._router: Child | None = None
+        self._prototype: Child | None = None
+        self._members: dict[int, Member] = {}
+        self._deaths = (BackOff(free=1), BackOff(free=1))
+        self._serving = False  #: the living router accepts
+        self._ever_ready = False
+        self._announced = False
+        self._deadline: float | None = None  #: set once the end has begun
+        self._quick = False
+        self._workers_told = False
+        self._failure: BridgeError | None = None
+        self._seen_changes: dict[str, int] = {}
+        self._reload_due = False
+
+    def run(self) -> None:
+        """Start everything, watch it, and return when all of it has ended.
+
+        Raises:
+            BridgeError: it never came to serve.
+        """
+        self._signals = SignalPipe(MANAGED)
+        self._loop.watch(self._signals, self._on_signals)
+        adopt_orphans()
+        try:
+            self._start_router()
+            self._start_prototype()
+            while not self._over():
+                self._loop.turn()
+        finally:
+            self._kill_all()
+            self._collect()
+            self._signals.close()
+            adopt_orphans(adopt=False)
+            self._loop.close()
+            self._page.close()
+        if self._failure:
+            raise self._failure
+
+    def _on_signals(self) -> None:
+        for number in self._signals.receive():
+            if number == signal.SIGCHLD:
+                self._reap()
+            elif number == signal.SIGTERM:
+                self._stop(graceful=True)
+            elif number == signal.SIGHUP:
+                self._reload()
+            elif number == signal.SIGUSR1:
+                self._tell(self._router, {"type": "reopen"})
+            else:
+                self._stop(graceful=False)
+
+    def _start(self, name: str, command: Sequence[str], handle: _Handler, again: Callable[[], None]) -> Child | None:
+        """A new child whose messages go to `handle`; None if the machine has no room for it now."""
+        try:
+            child = Child(name, command)
+        except OSError as error:
+            if not self._ever_ready:
+                raise BridgeError(f"the {name} cannot be started: {error}") from error
+            log.error("the %s cannot be started: %s", name, error)
+            self._loop.after(RETRY, again)
+            return None
+
+        def read() -> None:
+            if not read_all(child.link, lambda message, fds: handle(child, message, fds)):
+                # It is about to end and to be reaped. One that does not, or talks nonsense, is of no more use.
+                self._loop.forget(child.link)
+                self._loop.after(RETRY, lambda: child.kill() if child in (self._router, self._prototype) else None)
+
+        self._loop.watch(child.link, read)
+        return child
+
+    def _tell(self, child: Child | None, message: dict[str, Any], fds: Sequence[int] = ()) -> None:
+        if child is not None:
+            try:
+                child.link.send(message, fds)
+            except PeerLost:
+                log.debug("the %s did not take %r", child.name, message["type"])  # its death is seen by itself
+
+    def _forget(self, child: Child) -> None:
+        self._loop.forget(child.link)
+        child.link.close()
+
+    # --- the router -----------------------------------------------------------------------------------------
+
+    def _start_router(self) -> None:
+        if self._deadline is not None:
+            return
+        router = self._router = self._start("router", self._commands[0], self._on_router, self._start_router)
+        if router is None:
+            return
+        message = {
+            "type": "configure",
+            "settings": config.to_json(self._settings),
+            "listeners": [listener.to_json() for listener in self._listeners],
+            "owner_pid": os.getpid(),
+            "rows": self._page.rows,
+        }
+        self._tell(router, message, [self._page.fd, *(listener.socket.fileno() for listener in self._listeners)])
+        for member in self._members.values():
+            introduce(member, router)
+
+    def _on_router(self, _: Child, message: dict[str, Any], __: list[int]) -> None:
+        if message["type"] == "serving":
+            self._serving = True
+            self._announce()
+        elif message["type"] == "drained":
+            self._stop_workers()
+        elif message["type"] == "cut" and (member := self._members.get(message["worker"])):
+            member.kill(signal.SIGKILL)
+
+    def _router_ended(self, router: Child, status: int) -> None:
+        self._forget(router)
+        self._router = None
+        self._serving = False
+        if self._deadline is not None:
+            self._stop_workers()
+        elif not self._announced:
+            self._fail(BridgeError(f"the router ended before it served: {describe(status)}"))
+        else:
+            pause = self._deaths[0].died(router.lived)
+            log.error("the router (pid %d) ended: %s; starting another%s", router.pid, describe(status), _in(pause))
+            self._loop.after(pause, self._start_router)
+
+    # --- the prototype --------------------------------------------------------------------------------------
+
+    def _start_prototype(self) -> None:
+        if self._deadline is not None:
+            return
+        starts = [FIRST_WORKER + number * self._ids for number in range(RANGES)]
+        free = [start for start in starts if not any(start <= id_ < start + self._ids for id_ in self._members)]
+        if not free:
+            self._loop.after(RETRY, self._start_prototype)
+            return
+        self._prototype = self._start("prototype", self._commands[1], self._on_prototype, self._start_prototype)
+        message = {
+            "type": "configure",
+            "application": config.to_json(self._settings.application),
+            "log_level": self._settings.log_level,
+            "first_worker": free[0],
+            "workers": self._ids,
+            "rows": self._page.rows,
+        }
+        self._tell(self._prototype, message, [self._page.fd])
+
+    def _on_prototype(self, prototype: Child, message: dict[str, Any], fds: list[int]) -> None:
+        if message["type"] == "worker":
+            member = Member(message["worker"], message["pid"], Link.adopt(fds[0]), prototype)
+            self._members[member.number] = member
+            self._loop.watch(member.link, lambda: self._read_member(member))
+            if member.pidfd is not None:
+                self._loop.watch(member.pidfd, lambda: self._drop(member))
+            if self._router:
+                introduce(member, self._router)
+        elif message["type"] == "reaped":
+            self._worker_ended(message)
+        elif message["type"] == "reloaded":
+            log.info("reloaded") if message["ok"] else log.error("not reloaded: the old version goes on serving")
+
+    def _prototype_ended(self, prototype: Child, status: int) -> None:
+        # Workers that it announced with its last breath are alive.
+        read_all(prototype.link, lambda message, fds: self._on_prototype(prototype, message, fds))
+        self._forget(prototype)
+        self._prototype = None
+        if self._deadline is not None:
+            self._stop_workers(again=True)
+        elif not self._ever_ready:
+            self._fail(BridgeError(f"the prototype ended before a worker was ready: {describe(status)}"))
+        else:
+            pause = self._deaths[1].died(prototype.lived)
+            reason = f"the prototype (pid {prototype.pid}) ended: {describe(status)}"
+            log.error("%s; its workers go on, starting another%s", reason, _in(pause))
+            self._loop.after(pause, self._start_prototype)
+
+    # --- workers --------------------------------------------------------------------------------------------
+
+    def _read_member(self, member: Member) -> None:
+        if not read_all(member.link, lambda message, fds: self._on_member(member, message, fds)):
+            self._loop.forget(member.link)
+            if member.pidfd is None:
+                self._drop(member)
+
+    def _on_member(self, member: Member, message: dict[str, Any], fds: list[int]) -> None:
+        report = read_report(fds)
+        if message["type"] == "ready":
+            member.ready = self._ever_ready = True
+            if member.prototype is self._prototype:
+                self._tell(self._prototype, {"type": "ready", "worker": member.number})
+            self._announce()
+            self._relieve()
+        elif message["type"] == "failed":
+            member.failed = True
+            self._target_failed(str(message["line"]), report)
+        elif message["type"] == "changed" and self._seen_changes.get(message["path"]) != message["stamp"]:
+            # Every worker tells of it; one reload is enough.
+            self._seen_changes[message["path"]] = message["stamp"]
+            if not self._reload_due:
+                self._reload_due = True
+                log.info("%s has changed", message["path"])
+                self._loop.after(DEBOUNCE, self._reload)
+
+    def _worker_ended(self, message: dict[str, Any]) -> None:
+        member = self._members.get(message["worker"])
+        said_why = False
+        if member and member.pid == message["pid"]:
+            self._drop(member)
+            said_why = member.failed
+        if message["expected"] or said_why:
+            return
+        how = message["reason"] or describe(message["status"])
+        if message["ready"]:
+            log.error("worker %d (pid %d) died: %s", message["worker"], message["pid"], how)
+        elif not self._failure:
+            self._target_failed(f"worker {message['worker']} (pid {message['pid']}) died while starting: {how}", "")
+
+    def _target_failed(self, line: str, report: str) -> None:
+        if not self._ever_ready:
+            if not self._failure:
+                error = TargetError(line, report)
+                if report:
+                    error.add_note(report)
+                self._fail(error)
+        else:
+            log.error("%s%s", line, f"\n{report.rstrip()}" if report else "")
+
+    def _drop(self, member: Member) -> None:
+        """The process has ended: read what it said last, then forget it."""
+        if self._members.get(member.number) is not member:
+            return
+        read_all(member.link, lambda message, fds: self._on_member(member, message, fds))
+        del self._members[member.number]
+        self._loop.forget(member.link)
+        if member.pidfd is not None:
+            self._loop.forget(member.pidfd)
+        member.close()
+        # A process that the application forked may hold the link to the router open: that one is told.
+        self._tell(self._router, {"type": "gone", "worker": member.number, "pid": member.pid})
+
+    def _relieve(self) -> None:
+        """Once a new prototype's workers are ready, those of the dead one may go."""
+        ready = sum(1 for member in self._members.values() if member.ready and member.prototype is self._prototype)
+        if self._prototype and ready >= self._settings.application.processes:
+            for orphan in self._orphans():
+                orphan.kill(signal.SIGTERM)
+                self._loop.after(self._settings.application.graceful_timeout, partial(orphan.kill, signal.SIGKILL))
+
+    def _orphans(self) -> list[Member]:
+        return [member for member in self._members.values() if member.prototype is not self._prototype]
+
+    def _announce(self) -> None:
+        ready = sum(1 for member in self._members.values() if member.ready)
+        application = self._settings.application
+        if self._announced or not self._serving or ready < application.processes or self._deadline is not None:
+            return
+        self._announced = True
+        target = f"{application.module}:{application.callable}" if application.callable else application.module
+        where = ", ".join(listener.address.url for listener in self._listeners)
+        number = f"{ready} worker{'s' if ready > 1 else ''}"
+        log.info("bridged %s serves %s on %s with %s", __version__, target, where, number)
+
+    def _reload(self) -> None:
+        self._reload_due = False
+        if self._deadline is None and self._prototype:
+            log.info("reloading")
+            self._tell(self._prototype, {"type": "reload"})
+
+    # --- the end --------------------------------------------------------------------------------------------
+
+    def _fail(self, failure: BridgeError) -> None:
+        self._failure = failure
+        self._stop(graceful=False, within=HOPELESS)
+
+    def _stop(self, *, graceful: bool, within: float = QUICK) -> None:
+        if graceful and self._deadline is None:
+            within = self._settings.graceful_timeout
+            log.info("stopping: requests in flight have %g seconds", within)
+        elif self._quick:
+            return
+        else:
+            self._quick = True
+        self._deadline = time.monotonic() + within
+        self._loop.after(within, self._kill_all)
+        if self._quick:
+            self._stop_workers(again=True)
+            self._tell(self._router, {"type": "quit"})
+        elif self._router:
+            self._tell(self._router, {"type": "drain"})
+        else:
+            self._stop_workers()
+
+    def _stop_workers(self, *, again: bool = False) -> None:
+        if self._workers_told and not again:
+            return
+        self._workers_told = True
+        # The prototype kills what has not left in time; a little later main would kill the prototype.
+        left = max(0.1, (self._deadline or 0.0) - time.monotonic() - 0.3)
+        self._tell(self._prototype, {"type": "stop", "graceful": not self._quick, "timeout": left})
+        for member in self._orphans():
+            member.kill(signal.SIGQUIT if self._quick else signal.SIGTERM)
+
+    def _over(self) -> bool:
+        if self._deadline is None or self._prototype or self._members:
+            return False
+        if self._router and not self._quick:
+            self._quick = True
+            self._loop.after(QUICK, self._kill_all)
+            self._tell(self._router, {"type": "quit"})
+        return self._router is None
+
+    def _kill_all(self) -> None:
+        for child in (self._router, self._prototype):
+            if child:
+                child.kill()
+        for member in self._members.values():
+            member.kill(signal.SIGKILL)
+
+    def _reap(self) -> None:
+        for pid, status in reap():
+            if self._router and pid == self._router.pid:
+                self._router_ended(self._router, status)
+            elif self._prototype and pid == self._prototype.pid:
+                self._prototype_ended(self._prototype, status)
+            else:
+                for member in [member for member in self._members.values() if member.pid == pid]:
+                    self._drop(member)
+
+    def _collect(self) -> None:
+        """After `_kill_all`: leave no zombie in the process that called `bridge.run`."""
+        for child in (self._router, self._prototype):
+            if child:
+                with contextlib.suppress(ChildProcessError):
+                    os.waitpid(child.pid, 0)
+                child.link.close()
+        for member in self._members.values():
+            member.close()
+
+
+def _in(pause: float) -> str:
+    return f" in {pause:g} seconds" if pause else ""

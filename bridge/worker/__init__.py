@@ -1,0 +1,1 @@
+"""Streams ⇄ ASGI: everything that touches an application's code."""

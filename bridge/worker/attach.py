@@ -1,0 +1,302 @@
+"""A worker joins the router: claims requests from the application's queue and hands them to the application.
+
+`Attached` is one router's side: it lives from that router's offer to its death, after which the worker serves on
+with the next one. A turn takes one batch from the inbox and one from the application's queue; after a turn that
+found something the next one follows behind the tasks that it started, and the worker sleeps only when a turn
+found nothing.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable
+from typing import Any
+
+from bridge.core import BATCH, BATON, CANCELLED, COUNT, FULL, LOST, STARVED, answer
+from bridge.errors import PeerLost, RemoteProtocolError
+from bridge.ipc.dispatcher import dispatch
+from bridge.ipc.handshake import Attachment
+from bridge.ipc.message import BATON as BATON_MESSAGE
+from bridge.ipc.message import BODY, CANCEL, HEADER, LAST, REQUEST, WINDOW
+from bridge.ipc.port import WAITER
+from bridge.ipc.segment import Segment
+from bridge.ipc.stream import Event
+from bridge.worker.stream import WorkerStream
+
+
+class Attached:
+    """One router, as long as it lives.
+
+    Args:
+        attachment: what the handshake brought.
+        limit: requests that run at once.
+        start: called with each new stream.
+        lost: called once when the router is gone.
+    """
+
+    def __init__(
+        self,
+        attachment: Attachment,
+        limit: int,
+        start: Callable[[WorkerStream], None],
+        lost: Callable[[Attached], None],
+    ) -> None:
+        self.loop = asyncio.get_running_loop()
+        self.port = attachment.port
+        self.segment = attachment.port.segment
+        self.window = attachment.geometry.window
+        self.room = attachment.port.outgoing.room - HEADER.size
+        self.streams: dict[int, WorkerStream] = {}
+        self._geometry = attachment.geometry
+        self._worker = attachment.worker
+        self._waiter = attachment.waiter
+        self._queue = attachment.queue
+        self._tracking = attachment.tracking
+        self._limit = limit
+        self._start = start
+        self._lost = lost
+        self._segments: dict[int, Segment] = {}
+        self._short: dict[WorkerStream, None] = {}  # streams that wait for chunks
+        self._blocked: dict[WorkerStream, None] = {}  # streams that wait for room in the queue
+        self._accepting = True
+        self._full = False  # the limit has bound: the next stream that ends looks at the queue again
+        self._alive = True
+        self._turn = self.turn
+        self._bound = False
+
+    def open(self) -> None:
+        """Tell the router that the application is ready, and begin to take requests."""
+        self.loop.add_reader(self.port.bell.fileno(), self._on_bell)
+        self.loop.add_reader(self.port.link.fileno(), self._on_link)
+        try:
+            self.port.link.send({"type": "attached", "limit": self._limit})
+        except PeerLost:
+            self._end()
+        self.turn()
+
+    def drain(self) -> None:
+        """Take no more requests; those that run go on."""
+        if self._accepting and self._alive:
+            self._accepting = False
+            try:
+                self.port.link.send({"type": "attached", "limit": 0})
+            except PeerLost:
+                self._end()
+
+    # Taking
+
+    def _on_bell(self) -> None:
+        self.port.bell.hush()
+        self.turn()
+
+    def turn(self) -> None:
+        """Take one batch from each queue; see the head of the file."""
+        if not self._alive:
+            return
+        try:
+            found = self._take()
+            if found or not self._doze():
+                self.loop.call_soon(self._turn)
+        except RemoteProtocolError as error:
+            # The memory is shared with the other workers of this application: any of them may have broken it.
+            logging.getLogger("bridge").error("leaving the router: %s", error)
+            self._end()
+
+    def _take(self) -> int:
+        incoming = self.port.incoming
+        result = incoming.drain(BATCH)
+        found = result & COUNT
+        if result & STARVED:
+            self.port.peer_bell.ring()
+        if found:
+            dispatch(incoming, found, self._on_message)
+        if self._blocked or self._short or not self.port.clear:
+            self._resume()
+        room = self._limit - len(self.streams)
+        if self._accepting and room > 0:
+            result = self._queue.claim(self._tracking, min(room, BATCH))
+            count = result & COUNT
+            if result > COUNT:
+                self._pass_on(result)
+            if count:
+                dispatch(self._queue, count, self._on_request)
+                found += count
+        elif self._accepting:
+            self._at_limit()
+        return found
+
+    def _doze(self) -> bool:
+        if not self.port.incoming.doze(WAITER):
+            return False
+        return not self._accepting or self._full or self._queue.doze(self._waiter)
+
+    def _pass_on(self, result: int) -> None:
+        if result & STARVED:
+            self.port.peer_bell.ring()
+        if result >> BATON:
+            self.send(HEADER.pack(0, BATON_MESSAGE, 0, 0, 0, 0, (result >> BATON) - 1, 0))
+
+    def _at_limit(self) -> None:
+        self._full = True
+        if not self._bound:
+            self._bound = True
+            logging.getLogger("bridge").warning(
+                "%d requests run at once, the limit of this worker: others wait in the router", self._limit
+            )
+
+    def _resume(self) -> None:
+        """Let the streams that wait for room try again."""
+        if self.port.flush():
+            blocked, self._blocked = self._blocked, {}
+            for stream in blocked:
+                stream.pump()
+        short, self._short = self._short, {}
+        for stream in short:
+            stream.pump()
+
+    def _on_request(
+        self,
+        stream: int,
+        kind: int,
+        flags: int,
+        size: int,
+        number: int,
+        head: int,
+        descriptors: list[tuple[int, int, int]] | None,
+        payload: bytes,
+    ) -> None:
+        if kind != REQUEST:
+            raise RemoteProtocolError(f"message {kind} in the application's queue")
+        if self._tracking.move(stream, Event.START) == LOST:
+            # Cancelled between the claim and now: the application never sees it.
+            self.give_up(stream, b"")
+            return
+        if descriptors:
+            payload += b"".join([self._read(*descriptor) for descriptor in descriptors])
+        request = WorkerStream(self, stream, number, size, payload[:head])
+        if len(payload) > head:
+            request.deliver(payload[head:], bool(flags & LAST))
+        elif not flags & LAST:
+            request.ended = False
+        self.streams[stream] = request
+        self._start(request)
+
+    def _on_message(
+        self,
+        stream: int,
+        kind: int,
+        flags: int,
+        size: int,
+        number: int,
+        head: int,
+        descriptors: list[tuple[int, int, int]] | None,
+        inline: bytes,
+    ) -> None:
+        request = self.streams.get(stream)
+        if request is None:
+            return  # it has ended here while the message was on its way
+        if kind == BODY:
+            if descriptors:
+                inline += b"".join([self._read(*descriptor) for descriptor in descriptors])
+            request.deliver(inline, bool(flags & LAST))
+        elif kind == WINDOW:
+            request.acknowledged(size)
+        elif kind == CANCEL:
+            request.cancel()
+
+    def _read(self, number: int, first: int, size: int) -> bytes:
+        segment = self._segments.get(number)
+        if segment is None:
+            # Its descriptor was sent before the message, over the link.
+            self._on_link()
+            segment = self._segments.get(number)
+        if segment is None or not segment.covers(first, size):
+            raise RemoteProtocolError(f"descriptor ({number}, {first}, {size}) names no chunks of this application")
+        return segment.read(first, size)
+
+    # Sending, for the streams
+
+    def send(self, message: bytes) -> None:
+        """Send a message that does not change its stream's state."""
+        if self._alive:
+            self.port.send(message)
+
+    def answer(self, stream: int, event: Event, message: bytes) -> int:
+        """Change the stream's state and send; CANCELLED when nobody waits any more."""
+        if not self._alive:
+            return CANCELLED
+        port = self.port
+        if port.clear:
+            result = answer(port.outgoing, self._tracking, stream, event, message)
+            if result > 0:
+                port.peer_bell.ring()
+                return 0
+            if result != FULL:
+                return CANCELLED if result == LOST else result
+        if self._tracking.move(stream, event) == LOST:
+            return CANCELLED
+        port.send(message)
+        return 0
+
+    def give_up(self, stream: int, message: bytes) -> None:
+        """End the stream in whatever state it is, and send the message that says so."""
+        if not self._alive:
+            return
+        if self._tracking.move(stream, Event.FINISH) == LOST:
+            self._tracking.move(stream, Event.CONFIRM)
+        self.port.send(message)
+
+    def clear(self) -> bool:
+        """Whether everything sent so far is in the router's queue."""
+        return self.port.clear
+
+    def wait_for_chunks(self, stream: WorkerStream) -> None:
+        """Call `stream.pump` when chunks may be free."""
+        self._short[stream] = None
+        if self.segment.chunks.wait():
+            self.loop.call_soon(self._resume)
+
+    def wait_for_queue(self, stream: WorkerStream) -> None:
+        """Call `stream.pump` when the queue has room."""
+        self._blocked[stream] = None
+
+    def finished(self, number: int) -> None:
+        """A stream's last message is on its way."""
+        self.streams.pop(number, None)
+        if self._full:
+            self._full = False
+            self.loop.call_soon(self._turn)
+
+    # The router's end
+
+    def _on_link(self) -> None:
+        try:
+            while received := self.port.link.receive():
+                message, fds = received
+                if message.get("type") != "segment" or len(fds) != 1:
+                    raise RemoteProtocolError(f"unexpected message {message.get('type')!r} from the router")
+                geometry = self._geometry
+                number = int(message["segment"])
+                self._segments[number] = Segment(
+                    fds[0], number, geometry.chunk_size, geometry.chunks, self._worker, create=False
+                )
+        except PeerLost:
+            self._end()
+
+    def _end(self) -> None:
+        """The router is gone: nobody waits for anything that came from it."""
+        if not self._alive:
+            return
+        self._alive = False
+        self.loop.remove_reader(self.port.bell.fileno())
+        self.loop.remove_reader(self.port.link.fileno())
+        for stream in list(self.streams.values()):
+            stream.cancel()
+        self.streams.clear()
+        self.port.close()
+        for segment in self._segments.values():
+            segment.close()
+        self._lost(self)
+
+

@@ -1,0 +1,334 @@
+"""One request as the worker sees it: its body coming in, its response going out, and whether anybody still waits.
+
+Small messages travel in the queue item. A larger body is copied into chunks of this worker's segment, at most
+`window` bytes of it at a time; then `writable` waits until the router says that bytes have left for the client.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from typing import Protocol
+
+from bridge.core import CANCELLED, NONE
+from bridge.errors import StreamCancelled
+from bridge.ipc.message import ABORT, ACK, DATA, DESCRIPTOR, HEADER, LAST, RESPONSE, WANT
+from bridge.ipc.segment import Segment
+from bridge.ipc.stream import Event
+
+_pack = HEADER.pack
+_EMPTY = memoryview(b"")
+
+
+class Router(Protocol):
+    """What a stream needs from the router that it came from."""
+
+    loop: asyncio.AbstractEventLoop
+    segment: Segment  #: where response bodies are put
+    room: int  #: payload bytes that fit into a queue item
+    window: int  #: bytes of one response that may be on their way
+
+    def send(self, message: bytes) -> None:
+        """Send a message that does not change the stream's state."""
+
+    def answer(self, stream: int, event: Event, message: bytes) -> int:
+        """Change the stream's state and send; CANCELLED when nobody waits any more (nothing is sent)."""
+
+    def give_up(self, stream: int, message: bytes) -> None:
+        """End the stream in whatever state it is, and send."""
+
+    def clear(self) -> bool:
+        """Whether everything sent so far is in the router's queue."""
+
+    def wait_for_chunks(self, stream: WorkerStream) -> None:
+        """Call `stream.pump` when chunks may be free."""
+
+    def wait_for_queue(self, stream: WorkerStream) -> None:
+        """Call `stream.pump` when the queue has room."""
+
+    def finished(self, number: int) -> None:
+        """Forget the stream: its last message is on its way."""
+
+
+class WorkerStream:
+    """See the head of the file; `worker.types.Stream` is what an application's side uses of it.
+
+    Args:
+        router: where the request came from.
+        stream: its number.
+        number: version and scheme bits of the REQUEST.
+        size: announced length of the body, or UNKNOWN.
+        head: peer block and request head.
+    """
+
+    __slots__ = (
+        "_consumed",
+        "_head",
+        "_parts",
+        "_pending",
+        "_reader",
+        "_router",
+        "_stream",
+        "_unacknowledged",
+        "_writer",
+        "cancelled",
+        "ended",
+        "head",
+        "number",
+        "over",
+        "size",
+    )
+
+    def __init__(self, router: Router, stream: int, number: int, size: int, head: bytes) -> None:
+        self._router = router
+        self._stream = stream
+        self.number = number
+        self.size = size
+        self.head = head
+        self.cancelled = False
+        self.ended = True  # no more body will arrive
+        self.over = False  # our last message is on its way
+        self._parts: list[bytes] | None = None
+        self._consumed = 0  # bytes taken since the last WANT
+        self._reader: asyncio.Future[None] | None = None
+        self._writer: asyncio.Future[None] | None = None
+        self._head: tuple[int, int, int, bytes] | None = None  # a head that found no room: flags, size, status, block
+        self._pending: deque[tuple[memoryview, bool]] | None = None  # body that found no room: (bytes, last)
+        self._unacknowledged = 0  # bytes sent that have not left for the client
+
+    # Body of the request
+
+    def deliver(self, data: bytes, last: bool) -> None:
+        """Body bytes have arrived from the router."""
+        if data:
+            if self._parts is None:
+                self._parts = []
+            self._parts.append(data)
+        self.ended = last
+        self._wake_reader()
+
+    def take(self) -> bytes | None:
+        """All body bytes that are here now; None = none."""
+        parts = self._parts
+        if not parts:
+            return None
+        data = parts[0] if len(parts) == 1 else b"".join(parts)
+        self._parts = None
+        if not self.ended:
+            self._consumed += len(data)
+            if self._consumed * 2 >= self._router.window:
+                self._want()
+        return data
+
+    async def readable(self) -> None:
+        """Wait until `take` has something, the body has ended, or nobody waits for the answer any more."""
+        if self._parts or self.ended or self.cancelled:
+            return
+        self._want()
+        await self._wait_reader()
+
+    async def gone(self) -> None:
+        """Wait until nobody waits for the answer any more, or it is complete."""
+        while not self.cancelled and not self.over:
+            await self._wait_reader()
+
+    async def _wait_reader(self) -> None:
+        # Several tasks of one application may wait in receive(): they share the future.
+        if self._reader is None:
+            self._reader = self._router.loop.create_future()
+        await asyncio.shield(self._reader)
+
+    def _wake_reader(self) -> None:
+        reader, self._reader = self._reader, None
+        if reader is not None and not reader.done():
+            reader.set_result(None)
+
+    def _want(self) -> None:
+        if not self.over and not self.cancelled:
+            consumed, self._consumed = self._consumed, 0
+            self._router.send(_pack(self._stream, WANT, 0, 0, 0, consumed, 0, 0))
+
+    # Response
+
+    def respond(self, status: int, block: bytes, size: int, flags: int, body: bytes, last: bool) -> bool:
+        """Send the response head and the beginning of its body.
+
+        Returns:
+            False when `writable` has to be awaited before more is sent.
+
+        Raises:
+            StreamCancelled: nobody waits for it.
+        """
+        length = len(block) + len(body)
+        if length <= self._router.room:
+            self._unacknowledged += len(body)
+            flags |= LAST if last else 0
+            header = _pack(self._stream, RESPONSE, flags, 0, length, size, status, len(block))
+            self._answer(header + block + body, last)
+            return last or self._writable()
+        self._head = (flags, size, status, block)
+        self._pending = deque([(memoryview(body), last)])
+        return self.pump()
+
+    def send(self, body: bytes, last: bool) -> bool:
+        """Send more of the body; as `respond`."""
+        if self._pending is None and len(body) <= self._router.room:
+            self._unacknowledged += len(body)
+            flags = LAST if last else self._ack_flag()
+            self._answer(_pack(self._stream, DATA, flags, 0, len(body), 0, 0, 0) + body, last)
+            return self._writable()
+        if self._pending is None:
+            self._pending = deque()
+        self._pending.append((memoryview(body), last))
+        return self.pump()
+
+    async def writable(self) -> None:
+        """Wait until more may be sent.
+
+        Raises:
+            StreamCancelled: nobody waits for it any more.
+        """
+        while not self._writable() and not self.cancelled:
+            if not self._router.clear():
+                self._router.wait_for_queue(self)
+            if self._writer is None:
+                self._writer = self._router.loop.create_future()
+            await asyncio.shield(self._writer)
+        if self.cancelled:
+            raise StreamCancelled
+
+    def abort(self) -> None:
+        """End a stream whose response is not complete; does nothing when it is over."""
+        if not self.over:
+            self._router.give_up(self._stream, _pack(self._stream, ABORT, 0, 0, 0, 0, 0, 0))
+            self._end()
+
+    def finished(self) -> None:
+        """The application is through with the stream: what it has not completed ends broken."""
+        self.abort()
+
+    def pump(self) -> bool:
+        """Send what found no room, as far as there is some now; as `respond`."""
+        try:
+            while self._pending and not self.cancelled and not self.over:
+                if not self._send_piece():
+                    return False
+        except StreamCancelled:
+            return False  # the next call of the application raises it
+        if not self._pending:
+            self._pending = None
+        if self._writable():
+            self._wake_writer()
+            return True
+        return False
+
+    def acknowledged(self, size: int) -> None:
+        """`size` bytes of the response have left for the client."""
+        self._unacknowledged = max(0, self._unacknowledged - size)
+        self.pump()
+
+    def cancel(self) -> None:
+        """Nobody waits any more: wake whoever waits in this stream."""
+        self.cancelled = True
+        self._pending = None
+        self._head = None
+        self._wake_reader()
+        self._wake_writer()
+
+    def _writable(self) -> bool:
+        if self.over:
+            return True
+        return not self._pending and self._unacknowledged < self._router.window and self._router.clear()
+
+    def _wake_writer(self) -> None:
+        writer, self._writer = self._writer, None
+        if writer is not None and not writer.done():
+            writer.set_result(None)
+
+    def _ack_flag(self) -> int:
+        return ACK if self._unacknowledged * 2 >= self._router.window else 0
+
+    def _end(self) -> None:
+        self.over = True
+        self._pending = None
+        self._head = None
+        self._wake_reader()
+        self._router.finished(self._stream)
+
+    def _answer(self, message: bytes, last: bool) -> None:
+        if self.cancelled:
+            raise StreamCancelled
+        if self._router.answer(self._stream, Event.FINISH if last else Event.RESPOND, message) == CANCELLED:
+            self.cancel()
+            raise StreamCancelled
+        if last:
+            self._end()
+
+    def _send_piece(self) -> bool:
+        """Send the first pending piece, or the head, as far as possible; False = no room now."""
+        if self._head is not None and len(self._head[3]) > self._router.room - DESCRIPTOR.size:
+            return self._send_large_head()
+        pending = self._pending
+        if not pending:
+            return False
+        data, last = pending[0]
+        size = min(len(data), self._router.window - self._unacknowledged)
+        first, got = (NONE, 0)
+        if size > 0:
+            first, got = self._router.segment.claim(size, 1)
+        if data and not got and self._head is None:
+            if size > 0:
+                self._router.wait_for_chunks(self)
+            return False
+        size = min(size, got)
+        if size:
+            self._router.segment.write(first, data[:size])
+        self._unacknowledged += size
+        whole = size == len(data)
+        pieces = [(self._router.segment.number, first, size)] if size else []
+        if whole:
+            pending.popleft()
+        else:
+            pending[0] = (data[size:], last)
+        self._post(pieces, last and whole)
+        return True
+
+    def _send_large_head(self) -> bool:
+        if self._head is None:
+            return False
+        segment, block = self._router.segment, memoryview(self._head[3])
+        pieces: list[tuple[int, int, int]] = []
+        while block:
+            first, got = segment.claim(len(block), 1)
+            if not got:
+                self._release(pieces)
+                self._router.wait_for_chunks(self)
+                return False
+            size = min(got, len(block))
+            segment.write(first, block[:size])
+            pieces.append((segment.number, first, size))
+            block = block[size:]
+        self._post(pieces, last=False)
+        return True
+
+    def _post(self, pieces: list[tuple[int, int, int]], last: bool) -> None:
+        flags = LAST if last else self._ack_flag()
+        inline = b""
+        if self._head is not None:
+            head_flags, size, status, block = self._head
+            self._head = None
+            inline = block if len(block) <= self._router.room - DESCRIPTOR.size else b""
+            fixed = (RESPONSE, flags | head_flags, len(pieces), len(inline), size, status, len(block))
+        else:
+            fixed = (DATA, flags, len(pieces), 0, 0, 0, 0)
+        message = _pack(self._stream, *fixed) + b"".join(DESCRIPTOR.pack(*piece) for piece in pieces) + inline
+        try:
+            self._answer(message, last)
+        except StreamCancelled:
+            self._release(pieces)
+            raise
+
+    def _release(self, pieces: list[tuple[int, int, int]]) -> None:
+        segment = self._router.segment
+        for _, first, size in pieces:
+            segment.chunks.release(first, segment.chunks_of(size))
