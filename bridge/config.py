@@ -241,7 +241,7 @@ class _Range(NamedTuple):
 
 
 MOST_PROCESSES = 1024
-_SECONDS = _Range(0, 86400 * 366)
+_SECONDS = _Range(0, 86400 * 366)  #: for everything that is not in the table
 _RANGES = {
     "/http/large_header_buffer_size": _Range(64, 1 << 20),
     "/http/large_header_buffers": _Range(1, 1024),
@@ -289,8 +289,7 @@ _KINDS: dict[Any, tuple[tuple[type, ...], str]] = {
 
 
 def _check_range(value: float, pointer: str) -> None:
-    # Tests and callers may read a group alone: its pointer then starts at the group's own name.
-    bounds = _RANGES.get(pointer, _SECONDS if isinstance(value, float) else _Range(0, 1 << 62))
+    bounds = _RANGES.get(pointer, _SECONDS)
     if not bounds.least <= value <= bounds.most:
         raise ConfigError(pointer, f"expected {bounds.least:g} to {bounds.most:g}, found {value:g}")
     if pointer == "/memory/queue" and int(value) & (int(value) - 1):

@@ -18,11 +18,11 @@ class Exchange(Protocol):
         """Memory for the next bytes of a Content-Length body: never empty, and no more than `lacking` bytes."""
         ...
 
-    def body_filled(self, count: int, complete: bool) -> None:  # noqa: FBT001 - agreed by position
+    def body_filled(self, count: int, complete: bool) -> None:
         """`count` bytes have arrived in the last buffer; `complete`: they end the body."""
         ...
 
-    def body_bytes(self, data: bytes, complete: bool) -> None:  # noqa: FBT001
+    def body_bytes(self, data: bytes, complete: bool) -> None:
         """Decoded bytes of a transfer-chunked body."""
         ...
 
@@ -83,7 +83,7 @@ class Service(Protocol):
 
     # fmt: off
     def exchange(
-        self, connection: Any, head: bytes, framing: Framing, body: bytes, complete: bool,  # noqa: FBT001
+        self, connection: Any, head: bytes, framing: Framing, body: bytes, complete: bool,
     ) -> Exchange:
         """Begin a request.
 

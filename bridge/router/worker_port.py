@@ -94,7 +94,7 @@ class WorkerPort:
         self.application = application
         self.limit = 0  # requests at once; 0 until the worker says that it is ready
         self.loop = application.loop
-        self._flying: dict[weakref.ref[Any], tuple[int, int]] = {}
+        self._flying: dict[int, tuple[weakref.ref[Any], int, int]] = {}
         self._turn = self.turn
 
     def start(self) -> None:
@@ -185,11 +185,12 @@ class WorkerPort:
         if not segment.chunks.transfer(first, count, self.number, ROUTER):
             raise RemoteProtocolError(f"descriptor ({segment_id}, {first}, {size}) names chunks that it does not hold")
         view = segment.view(first, size)
-        self._flying[weakref.ref(view, self._landed)] = (first, count)
+        reference = weakref.ref(view, self._landed)
+        self._flying[id(reference)] = (reference, first, count)  # buffers cannot be hashed, nor can references to them
         return view
 
     def _landed(self, reference: weakref.ref[Any]) -> None:
-        first, count = self._flying.pop(reference)
+        _, first, count = self._flying.pop(id(reference))
         chunks = self.port.segment.chunks
         chunks.release(first, count)
         if chunks.take_waiting():

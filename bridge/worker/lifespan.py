@@ -121,7 +121,8 @@ class Lifespan:
     async def _announce(self, what: str, timeout: float | None) -> Message | None:
         """Send an event; the application's answer, or None if it ended without one."""
         self._awaited = what
-        self._answer = answer = asyncio.get_running_loop().create_future()
+        answer: asyncio.Future[Message] = asyncio.get_running_loop().create_future()
+        self._answer = answer
         self._events.put_nowait({"type": f"lifespan.{what}"})
         await asyncio.wait({answer, self._task}, timeout=timeout, return_when=asyncio.FIRST_COMPLETED)
         if answer.done():

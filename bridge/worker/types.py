@@ -34,7 +34,7 @@ class Stream(Protocol):
         `Expect: 100-continue`.
         """
 
-    def respond(self, status: int, block: bytes, size: int, flags: int, body: bytes, last: bool) -> bool:  # noqa: PLR0913 - one message
+    def respond(self, status: int, block: bytes, size: int, flags: int, body: bytes, last: bool) -> bool:
         """Send the head, and the body as far as it is known.
 
         What was given goes out whether or not somebody awaits writable(): a head may be all there is for long.

@@ -1,0 +1,384 @@
+"""The response half of a connection: heads, bodies, and what becomes of the connection behind them.
+
+`http1.Connection` is the request half. They are one object and two files: the response may begin, and end, before
+the request has ended, so each half has a state of its own, and these meet in `_finish` and `_next` only.
+
+The request:
+
+    HEAD ──head──► LENGTH_BODY | CHUNKED_BODY ──body complete──► WAIT ──response complete and flushed──► HEAD
+      │  └─no body──────────────────────────────────────────────►┘
+      └──refused, or the response has ended before the body──► LINGER ──► CLOSED
+
+The response: NOT_BEGUN, then the way its body is framed (`answers.delivery`), then DONE.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+from typing import Any, Final
+
+from bridge.errors import LocalProtocolError
+from bridge.router.answers import (
+    CHUNKED,
+    CONTINUE,
+    LAST_CHUNK,
+    LENGTH,
+    NO_BODY,
+    UNTIL_CLOSE,
+    USUAL,
+    canned,
+    delivery,
+    framing_lines,
+    response_head,
+)
+from bridge.router.framing import PLAIN
+from bridge.router.interface import Exchange, Service
+from bridge.router.wheel import NEVER
+
+HEAD, LENGTH_BODY, CHUNKED_BODY, WAIT, LINGER, CLOSED = range(6)
+NOT_BEGUN: Final = -1
+DONE: Final = -2
+
+_JOINED = 16384  # bytes of body that are copied behind the head: cheaper than a vector of two
+_JOINED_CHUNK = 1024  # the same for a transfer chunk, which has three parts
+_DISCARDED = 65536  # unread bytes of a request body that are worth reading to keep the connection
+_LINGER_TIME = 10.0  # seconds that a client gets to read an answer while it still sends
+_RESET = b"\1\0\0\0\0\0\0\0"  # struct linger {on, 0 seconds}: closing sends RST
+
+
+class Responder(asyncio.BufferedProtocol):
+    """What an exchange may do with its connection. Made as `http1.Connection` only.
+
+    Attributes:
+        flushed: everything written has left this process, so memory given to `write` is free.
+        deadline, slot_due: see `wheel.Timed`.
+    """
+
+    __slots__ = (
+        "_continue",
+        "_exchange",
+        "_framing",
+        "_keep_alive",
+        "_lacking",
+        "_paused",
+        "_pending",
+        "_read_by",
+        "_remaining",
+        "_reply",
+        "_send_by",
+        "_service",
+        "_state",
+        "_transport",
+        "_unsent",
+        "deadline",
+        "flushed",
+        "slot_due",
+    )
+
+    _transport: asyncio.Transport
+
+    def __init__(self, service: Service) -> None:
+        self._service = service
+        self._state = HEAD
+        self._pending = bytearray()  # bytes behind what was understood so far
+        self._paused = False
+        self._exchange: Exchange | None = None  # None also while a finished request's body is still read
+        self._framing = PLAIN
+        self._lacking = 0  # bytes of a Content-Length body still to come
+        self._continue = False  # the client waits for 100 (Continue)
+        self._reply = DONE
+        self._remaining = 0  # bytes of the announced length still to be written
+        self._keep_alive = True
+        self._unsent = 0  # bytes that the client had not taken at the last look
+        self._read_by = NEVER
+        self._send_by = NEVER
+        self.deadline = NEVER
+        self.slot_due = NEVER
+        self.flushed = True
+
+    # fmt: off
+    def respond(
+        self, status: int, block: bytes, size: int | None, flags: int, body: Any, last: bool,
+    ) -> bool:
+        """Write the head of the response and the first bytes of its body.
+
+        Args:
+            status: 200 to 999.
+            block: field lines that `framing.check_block` has passed.
+            size: announced bytes of body, None = not known.
+            flags: DATE, SERVER of `ipc.message`.
+            body: bytes-like; kept until it has left when it is long.
+            last: `body` ends the response.
+
+        Returns:
+            False: the body is longer or shorter than announced, so the connection has been cut; or it is gone.
+
+        Raises:
+            LocalProtocolError: the response has begun before.
+        """
+        if self._reply != NOT_BEGUN:
+            if self._reply == DONE:
+                return False
+            raise LocalProtocolError("a second response head")
+        framing = self._framing
+        service = self._service
+        length = len(body)
+        if not (
+            last and length <= _JOINED and self._state == WAIT and (size is None or size == length)
+            and framing.keep_alive and framing.minor and not framing.is_head and not service.draining
+            and status in USUAL
+        ):
+            return self._respond_rarely(status, block, size, flags, body, last)
+        lines = b"content-length: %d\r\n" % length
+        head = response_head(status, block, lines, flags, service.server, service.date())
+        self._reply = DONE
+        self._exchange = None
+        self._keep_alive = True
+        self._transport.write(head + body)
+        if self.flushed:
+            self._next()
+        return True
+
+    def _respond_rarely(
+        self, status: int, block: bytes, size: int | None, flags: int, body: Any, last: bool,
+    ) -> bool:
+        framing, service = self._framing, self._service
+        mode = delivery(framing, status, size)
+        if size is None and last and (mode != NO_BODY or (framing.is_head and len(body))):
+            size = len(body)
+            mode = delivery(framing, status, size)
+        if mode == LENGTH and (len(body) > (size or 0) or (last and len(body) != size)):
+            self.abort()
+            return False
+        self._keep_alive = (
+            framing.keep_alive and not service.draining and mode != UNTIL_CLOSE and self._rest_is_small(last=last)
+        )
+        lines = framing_lines(framing, status, size, keep_alive=self._keep_alive)
+        self._reply = mode
+        self._remaining = size or 0
+        self._write_first(response_head(status, block, lines, flags, service.server, service.date()), body, last)
+        return True
+    # fmt: on
+
+    def _write_first(self, head: bytes, body: Any, last: bool) -> None:
+        mode = self._reply
+        length = len(body)
+        if mode == NO_BODY or not length:
+            self._transport.write(head + LAST_CHUNK if mode == CHUNKED and last else head)
+        elif mode == CHUNKED:
+            self._transport.writelines((b"%b%x\r\n" % (head, length), body, b"\r\n" + (LAST_CHUNK if last else b"")))
+        elif length <= _JOINED:
+            self._transport.write(head + body)
+        else:
+            self._transport.writelines((head, body))
+        self._remaining -= length
+        if last:
+            self._finish()
+
+    def write(self, data: Any, last: bool) -> bool:
+        """Write more of the response's body; `data` is bytes-like and kept until it has left.
+
+        Returns:
+            False: the body is longer or shorter than announced, so the connection has been cut; or it is gone.
+        """
+        mode = self._reply
+        length = len(data)
+        if mode == LENGTH:
+            self._remaining -= length
+            if self._remaining < 0 or (last and self._remaining):
+                self.abort()
+                return False
+            if length:
+                self._transport.write(data)
+        elif mode == CHUNKED:
+            self._write_chunk(data, length, LAST_CHUNK if last else b"")
+        elif mode == UNTIL_CLOSE:
+            if length:
+                self._transport.write(data)
+        elif mode != NO_BODY:
+            return False
+        if last:
+            self._finish()
+        return True
+
+    def _write_chunk(self, data: Any, length: int, end: bytes) -> None:
+        if length > _JOINED_CHUNK:
+            self._transport.writelines((b"%x\r\n" % length, data, b"\r\n" + end))
+        elif length:
+            self._transport.write(b"%x\r\n%b\r\n%b" % (length, data, end))
+        elif end:
+            self._transport.write(end)
+
+    def send_continue(self) -> None:
+        """The application wants the body: tell a client that waits for 100 (Continue)."""
+        if self._continue and self._reply == NOT_BEGUN:
+            self._continue = False
+            self._transport.write(CONTINUE)
+            self._expect_body()
+
+    def refuse(self, status: int, retry_after: int | None = None) -> None:
+        """Answer in the application's place; a response that has begun is cut instead.
+
+        Args:
+            status: 400 to 599.
+            retry_after: seconds, for Retry-After.
+        """
+        if self._reply == NOT_BEGUN:
+            block, body = canned(status, retry_after)
+            self.respond(status, block, len(body), 0, body, True)
+        else:
+            self.abort()
+
+    def abort(self) -> None:
+        """Cut the connection, so that the client cannot take what it has for the whole response."""
+        if self._state == CLOSED:
+            return
+        if self._reply == UNTIL_CLOSE:  # FIN would look like the end of the body
+            sock = self._transport.get_extra_info("socket")
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESET)
+        self._end()
+        self._transport.abort()
+
+    def pause_body(self) -> None:
+        """Read nothing more of the request body: there is no memory for it."""
+        if self._reply != DONE and self._state in (LENGTH_BODY, CHUNKED_BODY):
+            self._pause()
+            self._read_by = NEVER
+            self._arm()
+
+    def resume_body(self) -> None:
+        """Read the request body again: `Exchange.body_buffer` has memory from now on."""
+        if self._state in (LENGTH_BODY, CHUNKED_BODY):
+            self._resume()
+            if not self._continue:
+                self._expect_body()
+
+    # The transport calls
+
+    def pause_writing(self) -> None:
+        """The client does not take all that was written."""
+        self.flushed = False
+        self._unsent = self._transport.get_write_buffer_size()
+        self._send_by = self._service.wheel.clock() + self._service.http.send_timeout
+        self._arm()
+
+    def resume_writing(self) -> None:
+        """Everything written has left."""
+        self.flushed = True
+        self._send_by = NEVER
+        self._arm()
+        if self._exchange is not None:
+            self._exchange.client_ready()
+        elif self._reply == DONE and self._state == WAIT:
+            self._next()
+
+    # Both halves call
+
+    def _advance(self) -> None:
+        # The request half goes on with what is in `_pending`.
+        raise NotImplementedError
+
+    def _rest_is_small(self, *, last: bool) -> bool:
+        # Whether the connection can be kept although the request body has not been read to its end.
+        if self._state == WAIT:
+            return True
+        if self._continue:
+            return False  # nobody can tell whether the client will send it
+        return not last or (self._state == LENGTH_BODY and self._lacking <= _DISCARDED)
+
+    def _finish(self) -> None:
+        # The last byte of the response is written.
+        self._reply = DONE
+        self._exchange = None
+        if self._state == WAIT:
+            if self.flushed:
+                self._next()
+        elif self._keep_alive and self._rest_is_small(last=True):
+            self._resume()
+            self._expect_body()
+        else:
+            self._linger()
+
+    def _next(self) -> None:
+        # Request and response are complete, and the client has all of it.
+        service = self._service
+        pending = self._pending
+        if self._paused:
+            self._resume()
+        if not self._keep_alive or (service.draining and not pending):
+            if pending:
+                self._linger()
+            else:
+                self._close()
+            return
+        self._state = HEAD
+        self.deadline = deadline = service.wheel.clock() + service.http.idle_timeout
+        if deadline < self.slot_due:
+            service.wheel.put(self)
+        if pending:
+            service.call_soon(self._advance)  # never from within the exchange that has just ended
+
+    def _linger(self) -> None:
+        # Closing a socket that has unread bytes resets it, and the client would lose the answer.
+        self._state = LINGER
+        self._pending.clear()
+        self._resume()
+        if self._transport.can_write_eof():
+            self._transport.write_eof()
+        self._read_by = self._service.wheel.clock() + _LINGER_TIME
+        self._arm()
+
+    def _expect_body(self) -> None:
+        self._read_by = self._service.wheel.clock() + self._service.http.body_read_timeout
+        self._arm()
+
+    def _arm(self) -> None:
+        self.deadline = deadline = min(self._read_by, self._send_by)
+        if deadline < self.slot_due:
+            self._service.wheel.put(self)
+
+    def peer_closed(self) -> None:
+        """The client has left while its socket was paused (called by `hangup`)."""
+        if self._exchange is not None:
+            self._leave()
+        elif self._state != CLOSED:
+            self._close()
+
+    def expired(self) -> None:
+        """The deadline is over (called by the wheel)."""
+        raise NotImplementedError
+
+    def _pause(self) -> None:
+        if not self._paused:
+            self._paused = True
+            self._transport.pause_reading()
+            self._service.hangups.watch(self._transport.get_extra_info("socket").fileno(), self)
+
+    def _resume(self) -> None:
+        if self._paused:
+            self._unwatch()
+            self._transport.resume_reading()
+
+    def _unwatch(self) -> None:
+        self._paused = False
+        self._service.hangups.forget(self._transport.get_extra_info("socket").fileno(), self)
+
+    def _leave(self) -> None:
+        exchange = self._end()
+        self._transport.abort()
+        if exchange is not None:
+            exchange.client_gone()
+
+    def _close(self) -> None:
+        self._end()
+        self._transport.close()
+
+    def _end(self) -> Exchange | None:
+        exchange, self._exchange = self._exchange, None
+        if self._paused:
+            self._unwatch()
+        self._state = CLOSED
+        self._reply = DONE
+        self._pending.clear()
+        return exchange
