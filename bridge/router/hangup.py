@@ -30,7 +30,9 @@ class Hangups:
 
     __slots__ = ("_epoll", "_remove_reader", "_watched")
 
-    def __init__(self, add_reader: Callable[[int, Callable[[], None]], None], remove_reader: Callable[[int], Any]) -> None:
+    def __init__(
+        self, add_reader: Callable[[int, Callable[[], None]], None], remove_reader: Callable[[int], Any]
+    ) -> None:
         self._epoll = select.epoll()
         self._remove_reader = remove_reader
         self._watched: dict[int, Paused] = {}

@@ -109,8 +109,7 @@ class Upload:
             return
         if self._hungry or run.filled == run.room:
             self._ship(last=False)
-        if self._under_way >= self._window or not self._room():
-            self._pause()
+        self._keep_room()
 
     def feed(self, data: bytes, complete: bool) -> None:
         """Take decoded bytes; what finds no memory is held here while the socket rests."""
@@ -136,8 +135,7 @@ class Upload:
                 self._ship(last=False)
         if complete or self._hungry:
             self._ship(last=complete)
-        if not complete and self._under_way >= self._window:
-            self._pause()
+        self._keep_room()
 
     def wanted(self, consumed: int) -> None:
         """The worker has consumed `consumed` bytes since the last time, and asks for more."""
@@ -148,7 +146,10 @@ class Upload:
         self._hungry = True
         if not self._complete and self._run is not None and self._run.filled:
             self._ship(last=False)
-        self._resume()
+        if self._paused:
+            self._resume()
+        else:
+            self._keep_room()
 
     def known(self, port: WorkerPort) -> None:
         """The worker that runs the request is known: send what was shipped so far."""
@@ -194,6 +195,11 @@ class Upload:
                 return False
             self._run = Run(*claimed)
         return True
+
+    def _keep_room(self) -> None:
+        # The next run is there before the socket is read again: `buffer` never has to say no.
+        if not self._complete and (self._under_way >= self._window or not self._room()):
+            self._pause()
 
     def _ship(self, *, last: bool) -> None:
         run, self._run = self._run, None

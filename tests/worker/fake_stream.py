@@ -53,8 +53,7 @@ class FakeStream:
         self._wake()
 
     def drain(self) -> None:
-        """The client has taken what was sent."""
-        self.full = False
+        """The client has taken what was sent: whoever waits to send more may."""
         self._wake()
 
     @property
@@ -86,20 +85,20 @@ class FakeStream:
             await self._changed.wait()
 
     def respond(self, status: int, block: bytes, size: int, flags: int, body: bytes, last: bool) -> bool:
-        assert not self.messages
         self._check()
+        assert not self.messages
         self.status, self.block, self.size, self.flags = status, block, size, flags
         return self._record("respond", body, last)
 
     def send(self, body: bytes, last: bool) -> bool:
+        self._check()
         assert self.messages
         assert not self.complete
-        self._check()
         return self._record("send", body, last)
 
     async def writable(self) -> None:
         self.waits += 1
-        while self.full and not self.cancelled:
+        if self.full and not self.cancelled:
             await self._changed.wait()
         self._check()
 
