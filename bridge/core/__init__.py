@@ -41,14 +41,23 @@ if TYPE_CHECKING:
 _lib = cast("Functions", _untyped_lib)
 
 
-def _address(memory: Buffer, needed: int) -> Any:
-    """Address of a writable buffer of at least `needed` bytes; it pins the buffer as long as it lives."""
-    address = _ffi.from_buffer("uint8_t[]", memory, require_writable=True)
-    if len(address) < needed:
-        raise ValueError(f"memory of {len(address)} bytes where {needed} are needed")
+def _address(memory: Buffer, offset: int, needed: int) -> tuple[Any, Any]:
+    """Address of `needed` writable bytes behind `offset`, and what pins the whole buffer as long as it lives.
+
+    Slices would do without the offset, but a memoryview whose bytes are in use must not be cleared by the collector
+    of cycles: CPython (3.11 to 3.13) crashes then.
+    """
+    whole = _ffi.from_buffer("uint8_t[]", memory, require_writable=True)
+    if not 0 <= offset <= offset + needed <= len(whole):
+        raise ValueError(f"bytes {offset} to {offset + needed} are not inside {len(whole)} bytes")
+    return whole + offset, whole
+
+
+def _aligned(memory: Buffer, offset: int, needed: int) -> tuple[Any, Any]:
+    address, whole = _address(memory, offset, needed)
     if int(_ffi.cast("uintptr_t", address)) % 8:
         raise ValueError("memory is not aligned to 8 bytes")
-    return address
+    return address, whole
 
 
 class Queue:
@@ -65,6 +74,7 @@ class Queue:
         owner: id of this process, 1 to 65534; the same in everything it shares.
         create: lay an empty queue out; False joins one.
         first_ticket: number of the first message; tests start near the ends of its range.
+        offset: where in the memory the queue begins.
 
     Raises:
         ValueError: geometry, owner or memory are unfit; `push`: the message is longer than `room`.
@@ -95,9 +105,10 @@ class Queue:
         owner: int,
         create: bool,
         first_ticket: int = 0,
+        offset: int = 0,
     ) -> None:
         geometry = _geometry(capacity, item_size, waiters)
-        address = _address(memory, self.bytes_needed(capacity, item_size, waiters))
+        address, whole = _aligned(memory, offset, self.bytes_needed(capacity, item_size, waiters))
         if create:
             _lib.bridge_queue_create(address, geometry, first_ticket)
         handle: Any = _ffi.new("bridge_queue *")
@@ -111,7 +122,7 @@ class Queue:
         self.batch = memoryview(_ffi.buffer(batch))
         self._capacity = capacity
         self._handle = handle
-        self._pins = (address, batch)
+        self._pins = (whole, batch)
 
     def push(self, message: bytes) -> int:
         """Publish one message.
@@ -237,11 +248,11 @@ class Tracking(Numbers):
         """Bytes of shared memory for `slots` words."""
         return _lib.bridge_tracking_bytes(slots)
 
-    def __init__(self, memory: Buffer, *, slots: int, owner: int, create: bool) -> None:
-        address = _address(memory, self.bytes_needed(slots))
+    def __init__(self, memory: Buffer, *, slots: int, owner: int, create: bool, offset: int = 0) -> None:
+        address, whole = _aligned(memory, offset, self.bytes_needed(slots))
         self._owner = checked_owner(owner)
         self._handle: Any = _ffi.new("bridge_tracking *")
-        self._pins = address
+        self._pins = whole
         if _lib.bridge_tracking_open(self._handle, address, slots, owner, create) < 0:
             raise RemoteProtocolError("the memory holds no tracking words of this version")
 
@@ -334,11 +345,11 @@ class ChunkMap:
         """Bytes of shared memory for the map of `count` chunks."""
         return _lib.bridge_chunk_map_bytes(count)
 
-    def __init__(self, memory: Buffer, *, count: int, owner: int, create: bool) -> None:
-        address = _address(memory, self.bytes_needed(count))
+    def __init__(self, memory: Buffer, *, count: int, owner: int, create: bool, offset: int = 0) -> None:
+        address, whole = _aligned(memory, offset, self.bytes_needed(count))
         self._owner = checked_owner(owner)
         self._handle: Any = _ffi.new("bridge_chunk_map *")
-        self._pins = address
+        self._pins = whole
         if _lib.bridge_chunk_map_open(self._handle, address, count, owner, create) < 0:
             raise RemoteProtocolError("the memory holds no chunk map of this version")
 
@@ -403,7 +414,6 @@ def view(memory: Buffer, offset: int, size: int) -> Any:
     Raises:
         ValueError: the range is not inside the mapping.
     """
-    whole = memoryview(memory)
-    if not 0 <= offset <= offset + size <= len(whole):
-        raise ValueError(f"bytes {offset} to {offset + size} are not inside {len(whole)} bytes")
-    return _ffi.buffer(_ffi.from_buffer("uint8_t[]", whole[offset : offset + size], require_writable=True))
+    address, whole = _address(memory, offset, size)
+    pinned = _ffi.gc(address, lambda _, whole=whole: None)
+    return _ffi.buffer(pinned, size)

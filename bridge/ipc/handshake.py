@@ -49,17 +49,17 @@ def open_application_block(fd: int, geometry: Geometry, owner: int, *, create: b
         RemoteProtocolError: the block is smaller than the geometry needs.
     """
     size = geometry.application_queue_bytes + Tracking.bytes_needed(geometry.slots)
-    whole = memoryview(map_memory(fd, size))
+    memory = map_memory(fd, size)
     split = geometry.application_queue_bytes
     queue = Queue(
-        whole[:split],
+        memory,
         capacity=geometry.queue,
         item_size=geometry.item_size,
         waiters=geometry.waiters,
         owner=owner,
         create=create,
     )
-    return queue, Tracking(whole[split:], slots=geometry.slots, owner=owner, create=create)
+    return queue, Tracking(memory, slots=geometry.slots, owner=owner, create=create, offset=split)
 
 
 def create_port(geometry: Geometry, owner: int, *, memfd: bool) -> tuple[Port, int]:

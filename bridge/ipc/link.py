@@ -91,7 +91,7 @@ class Link:
             message = json.loads(data)
             if not isinstance(message, dict):
                 raise ValueError("not an object")
-        except ValueError as error:
+        except (ValueError, RecursionError) as error:
             for fd in fds:
                 os.close(fd)
             raise RemoteProtocolError(f"a message on a link is not what a link carries: {error}") from error

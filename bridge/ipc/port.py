@@ -63,15 +63,15 @@ class Port:
     def __init__(self, memory: mmap, geometry: Geometry, owner: int, *, create: bool) -> None:
         self.memory = memory
         size = geometry.queue_bytes
-        whole = memoryview(memory)
         inbox, outbox = (
             Queue(
-                whole[start : start + size],
+                memory,
                 capacity=geometry.queue,
                 item_size=geometry.item_size,
                 waiters=1,
                 owner=owner,
                 create=create,
+                offset=start,
             )
             for start in (0, size)
         )

@@ -105,8 +105,7 @@ class Segment:
             _HEADER.pack_into(self.memory, 0, MAGIC, LAYOUT, number, chunk_size, count)
         elif _HEADER.unpack_from(self.memory, 0) != (MAGIC, LAYOUT, number, chunk_size, count):
             raise RemoteProtocolError(f"segment {number} has another header than the handshake announced")
-        map_memoryview = memoryview(self.memory)[_MAP_OFFSET : self.data_offset]
-        self.chunks = ChunkMap(map_memoryview, count=count, owner=owner, create=create)
+        self.chunks = ChunkMap(self.memory, count=count, owner=owner, create=create, offset=_MAP_OFFSET)
 
     @classmethod
     def create(cls, number: int, chunk_size: int, count: int, owner: int, *, memfd: bool = True) -> Self:

@@ -138,25 +138,25 @@ def check_partial(head: bytes | bytearray, start: int, limits: Http) -> None:
         ClientError: as `judge` would.
     """
     size = limits.large_header_buffer_size
-    if len(head) > size * limits.large_header_buffers:
-        raise ClientError(431, "head is too large")
     if _match_first(head) is None:
         raise ClientError(400, "request line")
     skip = 2 if head.startswith(b"\r\n") else 0
-    last = max(head.rfind(b"\n") + 1, skip)
-    if len(head) - last > size:
-        raise ClientError(*(_LONG_LINE if last == skip else _LONG_FIELD))
-    if last > start and last > skip:
-        end = head.find(b"\n", skip) + 1
-        if end > start:
-            _check_line(bytes(head[skip:end]), size)
+    fresh = max(head.rfind(b"\n", 0, start) + 1, skip)  # where the line begins that goes on now
+    if len(head) - fresh > size:
+        lengths = [len(line.rstrip(b"\r")) for line in head[fresh:].split(b"\n")]
+        if max(lengths) > size:
+            raise ClientError(*(_LONG_LINE if fresh == skip and lengths[0] > size else _LONG_FIELD))
+    if len(head) > size * limits.large_header_buffers:
+        raise ClientError(431, "head is too large")
+    if fresh == skip:
+        end = head.find(b"\n", max(start, skip)) + 1
+        if end:
+            _check_line(bytes(head[skip:end]))
     if _search_stray(head, max(start - 1, 0)):
         raise ClientError(400, "CR or LF alone, or NUL")
 
 
-def _check_line(line: bytes, size: int) -> None:
-    if len(line) - 2 > size:
-        raise ClientError(*_LONG_LINE)
+def _check_line(line: bytes) -> None:
     if not (_match_usual(line) or _match_rare(line)):
         raise _line_error(line)
 

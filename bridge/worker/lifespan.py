@@ -124,7 +124,8 @@ class Lifespan:
         answer: asyncio.Future[Message] = asyncio.get_running_loop().create_future()
         self._answer = answer
         self._events.put_nowait({"type": f"lifespan.{what}"})
-        await asyncio.wait({answer, self._task}, timeout=timeout, return_when=asyncio.FIRST_COMPLETED)
+        either: set[asyncio.Future[Any]] = {answer, self._task}
+        await asyncio.wait(either, timeout=timeout, return_when=asyncio.FIRST_COMPLETED)
         if answer.done():
             return answer.result()
         if self._task.done():

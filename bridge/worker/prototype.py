@@ -168,7 +168,7 @@ class Prototype(Arbiter):  # type: ignore[misc]
         came = self._pipe.receive()
         if signal.SIGTERM in came:
             self._stop = self._stop or _Stop(graceful=True, timeout=self.app.application.graceful_timeout)
-        self.reap_workers()
+        # Main's messages before the dead: who was ready when it died did not fail to boot.
         try:
             while received := self._link.receive():
                 message, fds = received
@@ -177,6 +177,7 @@ class Prototype(Arbiter):  # type: ignore[misc]
                 self._obey(message)
         except PeerLost:
             self._stop = _Stop(graceful=False, timeout=LEAVE)
+        self.reap_workers()
 
     def _obey(self, message: dict[str, Any]) -> None:
         match message.get("type"):

@@ -9,12 +9,11 @@
 #include <sched.h>
 
 #define CLAIMANTS 2
-#define ROUNDS 8000
+#define ROUNDS 20000
 
 static struct world world;
 static void *memory;
 static uint64_t *data; /* a word for each chunk */
-static _Atomic uint32_t waited;
 
 static void use(uint32_t first, uint32_t chunks, uint64_t mark) {
     for (uint32_t chunk = first; chunk < first + chunks; chunk++) {
@@ -38,7 +37,6 @@ static void *claimant(void *argument) {
         int64_t got = bridge_chunk_map_claim_some(&map, wanted, least);
         if (got < 0) {
             (void)bridge_chunk_map_wait(&map);
-            waited++;
             sched_yield();
             continue;
         }

@@ -36,6 +36,7 @@ class FakeStream:
         self.full = False  # respond() and send() ask to wait
         self._pieces = list(body)
         self._complete = ended
+        self.ended = ended and not body
         self._changed = asyncio.Event()
 
     # What the test does
@@ -45,6 +46,7 @@ class FakeStream:
         if data:
             self._pieces.append(data)
         self._complete = last
+        self.ended = last and not self._pieces
         self._wake()
 
     def cancel(self) -> None:
@@ -68,15 +70,12 @@ class FakeStream:
 
     # What the application's side does
 
-    @property
-    def ended(self) -> bool:
-        return self._complete and not self._pieces
-
     def take(self) -> bytes | None:
         if not self._pieces:
             return None
         data = b"".join(self._pieces)
         self._pieces.clear()
+        self.ended = self._complete
         return data
 
     async def readable(self) -> None:

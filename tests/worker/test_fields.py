@@ -72,7 +72,9 @@ def test_a_value_cannot_forge_a_field(name: bytes, value: bytes) -> None:
         encode([(b"a", b"1"), (name, value)])
 
 
-@pytest.mark.parametrize("name", [b"", b"a b", b"a:", b"transfer-encoding: chunked", b"a\r\nb", b"caf\xe9", b" a", b"a\t"])
+@pytest.mark.parametrize(
+    "name", [b"", b"a b", b"a:", b"transfer-encoding: chunked", b"a\r\nb", b"caf\xe9", b" a", b"a\t"]
+)
 def test_a_name_is_a_token(name: bytes) -> None:
     """Anything but a token is refused as a name, again and again."""
     for _ in range(2):
@@ -82,8 +84,18 @@ def test_a_name_is_a_token(name: bytes) -> None:
 
 @pytest.mark.parametrize(
     "header",
-    [("a", b"1"), (b"a", "1"), (b"a", None), (None, b"1"), (b"a", 1), (b"content-length", "5"), (b"content-length", 5)]
-    + [(bytearray(b"a"), b"1"), ("content-length", "5"), (b"date", "now")],
+    [
+        ("a", b"1"),
+        (b"a", "1"),
+        (b"a", None),
+        (None, b"1"),
+        (b"a", 1),
+        (bytearray(b"a"), b"1"),
+        ("content-length", "5"),
+        (b"content-length", "5"),
+        (b"content-length", 5),
+        (b"date", "now"),
+    ],
 )
 def test_headers_are_bytes(header: Any) -> None:
     """Text, numbers and None are refused with an error that shows the header."""

@@ -48,7 +48,9 @@ def test_version_and_scheme_come_from_the_message() -> None:
 
 def test_header_order_duplicates_and_white_space() -> None:
     """Fields keep their order and repetitions; names become lower case, white space around values goes."""
-    head = b"GET / HTTP/1.1\r\nX-A:1\r\nCookie: a=1\r\nx-a: \t two words \t\r\nCookie:b=2\r\nX-Empty:\r\nX-C: a:b\r\n\r\n"
+    head = (
+        b"GET / HTTP/1.1\r\nX-A:1\r\nCookie: a=1\r\nx-a: \t two words \t\r\nCookie:b=2\r\nX-Empty:\r\nX-C: a:b\r\n\r\n"
+    )
     assert build(head)["headers"] == [
         (b"x-a", b"1"),
         (b"cookie", b"a=1"),

@@ -1,0 +1,105 @@
+"""Links: whole messages in order, with files, and an end that shows."""
+
+from __future__ import annotations
+
+import os
+import socket
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from bridge.errors import PeerLost, RemoteProtocolError
+from bridge.ipc.link import MAX_MESSAGE, Link
+
+
+@pytest.fixture
+def pair() -> Iterator[tuple[Link, Link]]:
+    """Two connected ends."""
+    left, right = Link.pair()
+    yield left, right
+    left.close()
+    right.close()
+
+
+def test_messages_arrive_whole_and_in_order(pair: tuple[Link, Link]) -> None:
+    """Each message is received as it was sent, in both directions; then there is none."""
+    left, right = pair
+    left.send({"type": "a", "text": "é" * 1000})
+    left.send({"type": "b"})
+    right.send({"type": "c"})
+    assert right.receive() == ({"type": "a", "text": "é" * 1000}, [])
+    assert right.receive() == ({"type": "b"}, [])
+    assert right.receive() is None
+    assert left.receive() == ({"type": "c"}, [])
+
+
+def test_files_are_duplicated(pair: tuple[Link, Link], tmp_path: Path) -> None:
+    """A file sent along is the same file, close-on-exec, and lives on when the sender closes its own."""
+    left, right = pair
+    fds = [os.open(tmp_path / name, os.O_RDWR | os.O_CREAT) for name in "ab"]
+    identities = [os.fstat(fd).st_ino for fd in fds]
+    left.send({"type": "files"}, fds)
+    for fd in fds:
+        os.close(fd)
+    received = right.receive()
+    assert received
+    assert [os.fstat(fd).st_ino for fd in received[1]] == identities
+    assert not any(map(os.get_inheritable, received[1]))
+    for fd in received[1]:
+        os.close(fd)
+
+
+def test_end_of_file(pair: tuple[Link, Link]) -> None:
+    """What was sent before the end is still received; after it both directions fail."""
+    left, right = pair
+    left.send({"type": "last"})
+    left.close()
+    assert right.receive() == ({"type": "last"}, [])
+    with pytest.raises(PeerLost):
+        right.receive()
+    with pytest.raises(PeerLost):
+        right.send({"type": "x"})
+
+
+def test_a_reader_that_sleeps_is_lost(pair: tuple[Link, Link]) -> None:
+    """Sending never blocks: a peer that does not read for too long counts as gone."""
+    left, _ = pair
+    with pytest.raises(PeerLost):
+        for _ in range(10_000):
+            left.send({"type": "x" * 10_000})
+
+
+def test_too_long_a_message_is_our_own_mistake(pair: tuple[Link, Link]) -> None:
+    """A message over the limit is refused before it is sent."""
+    left, right = pair
+    with pytest.raises(ValueError, match="over the limit"):
+        left.send({"type": "x" * MAX_MESSAGE})
+    assert right.receive() is None
+
+
+@pytest.mark.parametrize("data", [b"{", b"[]", b"\xff", b"7", b"[" * 30_000, b'"' + b"x" * (MAX_MESSAGE + 1) + b'"'])
+def test_nonsense_is_refused_and_its_files_closed(data: bytes) -> None:
+    """What is no JSON object, or too long, raises; no descriptor stays open."""
+    ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    link = Link(ours)
+    before = len(os.listdir("/proc/self/fd"))
+    theirs.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 1 << 20)
+    socket.send_fds(theirs, [data], [theirs.fileno()])
+    with pytest.raises(RemoteProtocolError):
+        link.receive()
+    assert len(os.listdir("/proc/self/fd")) == before
+    link.close()
+    theirs.close()
+
+
+def test_adopted_link_is_closed_on_exec() -> None:
+    """An inherited descriptor becomes a link that the next exec does not pass on."""
+    left, right = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    os.set_inheritable(right.fileno(), True)
+    link = Link.adopt(right.detach())
+    assert not os.get_inheritable(link.fileno())
+    left.send(b"{}")
+    assert link.receive() == ({}, [])
+    link.close()
+    left.close()

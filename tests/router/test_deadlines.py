@@ -1,0 +1,100 @@
+"""bridge.router.http1: the deadlines of a connection, by a clock that is turned by hand."""
+
+from __future__ import annotations
+
+from tests.router.fakes import EXPECT, GET, POST, Client, FakeService, asked
+
+
+def test_idle_connections_are_closed_silently() -> None:
+    """After the idle timeout, not before, and without an answer."""
+    client = Client(FakeService())
+    client.send(GET)
+    before = client.received
+    client.service.clock.advance(179)
+    assert not client.transport.closing
+    client.service.clock.advance(2)
+    assert client.transport.closing
+    assert client.received == before
+
+
+def test_slow_head() -> None:
+    """The time for a head counts from its first byte, whatever dribbles in: 408."""
+    client = Client(FakeService())
+    client.send(GET)
+    client.service.clock.advance(100)
+    for code in b"GET / HTTP/1.1\r\nHost: a\r\nA: bcde":
+        client.send(bytes([code]))
+        client.service.clock.advance(1)
+    assert client.received.count(b"HTTP/1.1 408 Request Timeout") == 1
+    assert [status for _, status in client.service.refusals] == [408]
+    assert client.transport.eof
+
+
+def test_slow_body() -> None:
+    """The time for a body counts between two pieces: 408, and the exchange is told."""
+    client = asked(POST)
+    for _ in range(5):
+        client.send(b"x")
+        client.service.clock.advance(29)
+    assert client.exchange.gone == 0
+    client.service.clock.advance(2)
+    assert client.received.startswith(b"HTTP/1.1 408")
+    assert b"connection: close" in client.received
+    assert client.exchange.gone == 1
+
+
+def test_slow_body_behind_a_begun_response() -> None:
+    """A body that stops while the response is under way: the connection is cut."""
+    client = asked(POST)
+    client.connection.respond(200, b"", 4, 0, b"ab", False)
+    client.service.clock.advance(31)
+    assert client.transport.aborted
+    assert client.exchange.gone == 1
+
+
+def test_slow_reader() -> None:
+    """A client that takes a byte now and then keeps its connection; one that takes none loses it."""
+    client = Client(FakeService(answer=None))
+    client.transport.room = 10
+    client.send(GET)
+    client.connection.respond(200, b"", 100, 0, b"x" * 100, True)
+    for _ in range(5):
+        client.transport.take(1)
+        client.service.clock.advance(25)
+        assert not client.transport.closing
+    client.service.clock.advance(70)
+    assert client.transport.aborted
+
+
+def test_an_application_may_take_its_time() -> None:
+    """No deadline of the connection runs while the application works."""
+    client = asked()
+    client.service.clock.advance(100_000)
+    assert not client.transport.closing
+
+
+def test_waiting_for_continue_is_not_the_clients_fault() -> None:
+    """The body's deadline starts when the client is told to send it."""
+    client = asked(EXPECT)
+    client.service.clock.advance(1000)
+    assert client.received == b""
+    client.connection.send_continue()
+    client.service.clock.advance(31)
+    assert b"HTTP/1.1 408" in client.received
+
+
+def test_lingering_ends() -> None:
+    """A refused client that neither reads nor closes is cut after a while."""
+    client = Client(FakeService())
+    client.send(b"nonsense\r\n\r\n")
+    assert not client.transport.closing
+    client.service.clock.advance(11)
+    assert client.transport.aborted
+
+
+def test_busy_connections_leave_the_wheel_alone() -> None:
+    """A thousand requests start no more than a handful of timers."""
+    client = Client(FakeService())
+    for _ in range(1000):
+        client.send(GET)
+    assert client.service.clock.started < 5

@@ -1,0 +1,62 @@
+"""What main sleeps in."""
+
+from __future__ import annotations
+
+import os
+
+from bridge.ipc.link import Link
+from bridge.loop import Loop, read_all
+
+
+def test_timers_run_in_their_order() -> None:
+    """Timers run when their time has come, the earlier first, equal ones as they were set."""
+    loop = Loop()
+    ran: list[str] = []
+    for name, seconds in (("late", 0.02), ("first", 0.0), ("second", 0.0)):
+        loop.after(seconds, lambda name=name: ran.append(name))  # type: ignore[misc]
+    while len(ran) < 3:
+        loop.turn()
+    assert ran == ["first", "second", "late"]
+    loop.close()
+
+
+def test_a_source_forgotten_in_the_same_turn_is_not_called() -> None:
+    """When two are readable and the first callback forgets the second, the second is not called."""
+    loop = Loop()
+    pipes = [os.pipe() for _ in range(2)]
+    called: list[int] = []
+
+    def callback(own: int, other: int) -> None:
+        called.append(own)
+        loop.forget(other)
+        loop.forget(other)
+
+    (a, a_in), (b, b_in) = pipes
+    loop.watch(a, lambda: callback(a, b))
+    loop.watch(b, lambda: callback(b, a))
+    os.write(a_in, b"x")
+    os.write(b_in, b"x")
+    loop.turn()
+    assert len(called) == 1
+    for fd in (a, a_in, b, b_in):
+        os.close(fd)
+    loop.close()
+
+
+def test_read_all_tells_the_end_and_survives_nonsense() -> None:
+    """Every message is handed over; False at the end, and when a handler finds a message without its fields."""
+    left, right = Link.pair()
+    seen: list[str] = []
+
+    def handle(message: dict[str, str], _: list[int]) -> None:
+        seen.append(message["type"])
+
+    left.send({"type": "a"})
+    left.send({"type": "b"})
+    assert read_all(right, handle)
+    left.send({"other": 1})
+    assert not read_all(right, handle)
+    left.close()
+    assert not read_all(right, handle)
+    assert seen == ["a", "b"]
+    right.close()
