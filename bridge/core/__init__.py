@@ -5,7 +5,8 @@ may be mapped by other processes, and stand behind other handles of this one. Th
 no clock: whoever maps the memory also rings, waits and notices deaths.
 
 Outcomes are values (`FULL`, `NONE`, `CANCELLED`, `LOST`), so the hot path raises nothing; faults are exceptions:
-`RemoteProtocolError` when the memory holds what no honest process writes, `ValueError` when the caller is wrong.
+`RemoteProtocolError` when the memory holds what no honest process writes (or is of another version when it is joined),
+`ValueError` when the caller is wrong (about a geometry, an owner, memory that is too small, a message too long).
 
 This is the only file that sees `ffi` and `lib`; nothing of theirs leaves it, except the buffers that `view` makes.
 """
@@ -235,10 +236,6 @@ class Tracking(Numbers):
         slots: number of words.
         owner: id of this process, which a CLAIM writes into the word.
         create: lay all words out as FREE; False joins.
-
-    Raises:
-        ValueError: owner or memory are unfit.
-        RemoteProtocolError: the memory to join holds no tracking words of this version.
     """
 
     __slots__ = ("_handle", "_owner", "_pins")
@@ -332,10 +329,6 @@ class ChunkMap:
         count: chunks.
         owner: id of this process.
         create: lay the map out, all free; False joins.
-
-    Raises:
-        ValueError: owner or memory are unfit.
-        RemoteProtocolError: the memory to join holds no map of this version.
     """
 
     __slots__ = ("_handle", "_owner", "_pins")

@@ -40,7 +40,7 @@ _JUDGED = (
 )
 _find_judged = re.compile(
     rb"\n(?:[Hh][Oo][Ss][Tt]:[ \t]*" + _HOST + rb"[ \t]*\r(?=\n)"
-    rb"|(?!\r\n\Z|\Z)(?!(?!" + _JUDGED + rb")" + _TOKEN + rb"+:" + _VALUE + rb"*\r\n)([\s\S][^\r\n]*))"
+    rb"|(?!\r\n\Z|\Z)(?!(?!" + _JUDGED + rb")" + _TOKEN + rb"+:" + _VALUE + rb"*\r\n)([\s\S][^\n]*))"
 ).findall
 
 #: Group 1 = HEAD, group 2 = version 1.0; so `lastindex` of the usual request is None.
@@ -52,7 +52,7 @@ _match_rare = re.compile(
 _match_connect = re.compile(rb"CONNECT " + _TARGET + rb"+ HTTP/1\.[01]\r\n").match
 _match_version = re.compile(_TOKEN + rb"+ " + _TARGET + rb"+ HTTP/[0-9]\.[0-9]\r\n").match
 _match_first = re.compile(rb"\r\n?\Z|(?:\r\n)?" + _TOKEN).match
-_match_field = re.compile(rb"(" + _TOKEN + rb"+):[ \t]*(" + _VALUE + rb"*)").fullmatch
+_match_field = re.compile(rb"(" + _TOKEN + rb"+):[ \t]*(" + _VALUE + rb"*)\r").fullmatch
 _match_codings = re.compile(rb"(?:" + _TOKEN + rb"+[ \t]*,[ \t]*)+chunked", re.IGNORECASE).fullmatch
 _search_keep_alive = re.compile(rb"\nconnection:[ \t]*keep-alive[ \t]*\r", re.IGNORECASE).search
 _search_stray = re.compile(rb"(?<!\r)\n|\r(?!\n|\Z)|\0").search
@@ -175,7 +175,7 @@ def check_block(block: bytes) -> bool:
 
 def is_field(line: bytes) -> bool:
     """Whether a trailer line (without CRLF) is well-formed and does not pretend to frame anything."""
-    return _match_field(line) is not None and not _find_judged(b"\n" + line + b"\r\n")
+    return _match_field(line + b"\r") is not None and not _find_judged(b"\n" + line + b"\r\n")
 
 
 _LONG_LINE = (414, "request line is too long")

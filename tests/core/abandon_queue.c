@@ -103,17 +103,56 @@ static void consumer_dies(uint64_t first_ticket, uint32_t prefill, bool starving
         uint32_t left = cells_in(READY, 0), taken = cells_in(TAKEN, WORKER);
         CHECK(taken <= 1 && prefill - left <= 3);
         uint64_t next = published - left;
+        for (uint64_t number = next; left > 0; left--, number++) {
+            CHECK_SAME(COUNT_OF(bridge_queue_drain(&living, 1)), 1); /* what it has in hand blocks nobody */
+            CHECK_SAME(number_at(&living, 0), number);
+        }
         int64_t more = bridge_queue_recover(&living, WORKER, 0);
         CHECK_SAME(more > 0, taken);
         if (more > 0) {
             CHECK_SAME(number_at(&living, 0), next - 1); /* the last one it took */
             CHECK_SAME(bridge_queue_recover(&living, WORKER, (uint32_t)more), 0);
         }
-        for (; left > 0; left--, next++) {
-            CHECK_SAME(COUNT_OF(bridge_queue_drain(&living, 1)), 1);
-            CHECK_SAME(number_at(&living, 0), next);
-        }
         (void)bridge_queue_drain(&living, 64);
+        expect_that_it_moves();
+        tear_down();
+    }
+}
+
+static int64_t push_result;
+
+static void push_and_tell(void) {
+    push_result = push_number(&dead, published);
+}
+
+static void drain_one(void) {
+    CHECK_SAME(bridge_queue_drain(&living, 1), 1 | 1 << BRIDGE_STARVED_BIT);
+}
+
+/* The consumer makes room just when the producer has said that it starves: the producer sees it without being rung. */
+static void room_is_made_in_time(void) {
+    set_up(0, world.geometry.capacity);
+    CHECK(happens_after(1, drain_one, push_and_tell));
+    CHECK_SAME(push_result, 0);
+    tear_down();
+}
+
+static void recover_all(void) {
+    for (int64_t from = 0; (from = bridge_queue_recover(&router, WORKER, (uint32_t)from)) > 0;) {
+    }
+}
+
+/* Recovery itself can be begun again: one cell is being filled, one being read. */
+static void recovery_is_interrupted(void) {
+    bool died = true;
+    for (int step = 1; died; step++) {
+        set_up(0, 2);
+        CHECK(dies_after(1, drain_three));
+        CHECK(dies_after(2, push_one));
+        CHECK_SAME(cells_in(TAKEN, WORKER) + cells_in(FILLING, WORKER), 2);
+        died = dies_after(step, recover_all);
+        recover_all();
+        CHECK_SAME(COUNT_OF(bridge_queue_drain(&living, 64)), 1);
         expect_that_it_moves();
         tear_down();
     }
@@ -211,5 +250,7 @@ int main(int argc, char **argv) {
         claimant_dies(starts[start]);
     }
     waiter_dies();
+    room_is_made_in_time();
+    recovery_is_interrupted();
     return 0;
 }

@@ -50,6 +50,19 @@ static void any_bytes_are_survived(struct world world, uint64_t seed) {
     close_queue(&queue), free(memory), free(words);
 }
 
+static void only_waiters_are_rung(struct world world) {
+    struct bridge_queue_shared *shared = new_queue(world, 0);
+    bridge_queue queue = open_queue(shared, world, ROUTER);
+    for (uint32_t round = 0; round < 3 * world.geometry.waiters; round++) {
+        for (uint32_t index = 0; index < bridge_sleeping_words(world.geometry.waiters); index++) {
+            bridge_u64_store_relaxed(&shared->sleeping[index], ~(uint64_t)0);
+        }
+        CHECK_SAME(push_number(&queue, 0), round % world.geometry.waiters + 1);
+        CHECK_SAME(bridge_queue_drain(&queue, 1), 1);
+    }
+    close_queue(&queue), free(shared);
+}
+
 static void another_version_is_refused(struct world world) {
     uint8_t *memory = new_queue(world, 0);
     bridge_queue queue;
@@ -61,6 +74,7 @@ static void another_version_is_refused(struct world world) {
 int main(int argc, char **argv) {
     struct world world = world_of(argc, argv);
     length_is_checked(world);
+    only_waiters_are_rung(world);
     another_version_is_refused(world);
     for (uint64_t seed = 1; seed <= 30; seed++) {
         any_bytes_are_survived(world, seed * 0x9e3779b97f4a7c15u);

@@ -43,6 +43,19 @@ def test_underscore_twins_are_refused(name: bytes) -> None:
     assert _status(GET + name.upper().replace(b"-", b"_", 1) + b": " + value + b"\r\n\r\n") == 400
 
 
+@pytest.mark.parametrize(
+    "field",
+    [b"Content-Length: 5", b"Transfer-Encoding: chunked", b"Connection: close", b"Expect: 100-continue", b"A: b"],
+)
+def test_lines_end_in_cr_and_lf(field: bytes) -> None:
+    """A CR or a LF alone is refused behind every kind of field, also without llhttp."""
+    assert _status(GET + field + b"\nB: c\r\n\r\n") == 400
+    assert _status(GET + field + b"\rB: c\r\n\r\n") == 400
+    assert _status(GET + field + b"\r\r\n\r\n") == 400
+    assert _status(GET[:-2] + b"\n" + field + b"\r\n\r\n") == 400
+    assert _status(GET[:-2] + b"\r" + field + b"\r\n\r\n") == 400
+
+
 @pytest.mark.parametrize("code", [*range(9), *range(10, 32), 127])
 def test_no_control_in_a_field(code: int) -> None:
     """No control but TAB is let through in a name or in a value, also without llhttp."""
