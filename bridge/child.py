@@ -15,6 +15,7 @@ ROUTER = (sys.executable, "-P", "-m", "bridge.router.process")
 PROTOTYPE = (sys.executable, "-P", "-m", "bridge.worker.prototype")
 
 LINK_FD = 3  #: number of the link's descriptor in the child; it is also the last argument of its command line
+DECIDED_BY_MAIN = (signal.SIGHUP, signal.SIGINT, signal.SIGQUIT, signal.SIGTERM)
 _PR_SET_CHILD_SUBREAPER = 36
 _FOREIGN = ("NOTIFY_SOCKET", "LISTEN_PID", "LISTEN_FDS", "LISTEN_FDNAMES", "SERVER_SOFTWARE")
 
@@ -34,16 +35,17 @@ class Child:
         self.name = name
         self.link, theirs = Link.pair()
         self.started = time.monotonic()
-        # Ctrl-C and a closed terminal reach the whole process group. They are main's to decide on, so they stay
-        # blocked until the child has its own handlers; ignoring them would outlive exec, into the application.
+        # Ctrl-C reaches the whole process group, and a service manager's TERM perhaps everyone. What they mean is
+        # main's to decide: they stay blocked in the router, and in the prototype until it has its own handlers.
+        # (To be ignored instead would be inherited by everything that the application starts.)
         try:
             self.pid = os.posix_spawn(
                 command[0],
                 [*command, str(LINK_FD)],
                 environment(),
                 file_actions=[(os.POSIX_SPAWN_DUP2, theirs.fileno(), LINK_FD)],
-                setsigmask=[signal.SIGINT, signal.SIGQUIT, signal.SIGHUP],
-                setsigdef=[signal.SIGPIPE, signal.SIGXFSZ, signal.SIGINT, signal.SIGQUIT, signal.SIGHUP],
+                setsigmask=DECIDED_BY_MAIN,
+                setsigdef=[signal.SIGPIPE, signal.SIGXFSZ, *DECIDED_BY_MAIN],
             )
         except OSError:
             self.link.close()

@@ -5,12 +5,15 @@ from __future__ import annotations
 import contextlib
 import os
 import signal
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 
 from bridge.child import Child
 from bridge.errors import PeerLost
 from bridge.ipc.link import Link
 
+FIRST_WORKER = 2  #: 0 is nobody and 1 the router
+RANGES = 8  #: of worker ids: a new prototype gets one that no orphan is in
 MOST_REPORT = 262144  #: bytes of a failed worker's traceback that main reads
 
 
@@ -30,8 +33,8 @@ class Member:
     link: Link
     prototype: Child
     ready: bool = False
-    failed: bool = False  #: it has said itself why it could not start
     pidfd: int | None = field(init=False, default=None)
+    ended: bool = field(init=False, default=False)
 
     def __post_init__(self) -> None:
         with contextlib.suppress(OSError, AttributeError):
@@ -39,7 +42,9 @@ class Member:
 
     def kill(self, number: signal.Signals) -> None:
         """Send the worker a signal; does nothing if it has ended, even if its process id is someone else's now."""
-        with contextlib.suppress(OSError):
+        if self.ended:
+            return
+        with contextlib.suppress(OSError, PeerLost):
             if self.pidfd is not None:
                 signal.pidfd_send_signal(self.pidfd, number)
             elif number == signal.SIGTERM:
@@ -48,11 +53,18 @@ class Member:
                 os.kill(self.pid, number)
 
     def close(self) -> None:
-        """Let go of it."""
+        """Let go of it: its process has ended, or main does."""
+        self.ended = True
         self.link.close()
         if self.pidfd is not None:
             os.close(self.pidfd)
             self.pidfd = None
+
+
+def free_range(members: Iterable[int], size: int) -> int | None:
+    """The first id of a range of `size` ids, none of which a living worker has; None if there is no such range."""
+    taken = {(number - FIRST_WORKER) // size for number in members}
+    return next((FIRST_WORKER + index * size for index in range(RANGES) if index not in taken), None)
 
 
 def introduce(member: Member, router: Child) -> None:

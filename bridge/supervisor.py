@@ -13,6 +13,7 @@ When main itself is killed everyone else reads end-of-file and leaves; the route
 from __future__ import annotations
 
 import contextlib
+import logging
 import os
 import signal
 import time
@@ -28,14 +29,12 @@ from bridge.ipc.signals import SignalPipe
 from bridge.ipc.status import Page
 from bridge.log import log
 from bridge.loop import Loop, read_all
-from bridge.roster import Member, introduce, read_report
+from bridge.roster import FIRST_WORKER, RANGES, Member, free_range, introduce, read_report
 from bridge.router.listener import Listener
 from bridge.worker.backoff import BackOff
 
 QUICK = 5.0  #: seconds for a quick end
 HOPELESS = 1.0  #: seconds for the end after a start that failed
-FIRST_WORKER = 2  #: 0 is nobody and 1 the router
-RANGES = 8  #: of worker ids: a new prototype gets one that no orphan is in
 RETRY = 1.0  #: seconds
 DEBOUNCE = 0.1  #: seconds: files saved together are one reload
 MANAGED = [signal.SIGCHLD, signal.SIGTERM, signal.SIGINT, signal.SIGQUIT, signal.SIGHUP, signal.SIGUSR1]
@@ -67,12 +66,14 @@ class Supervisor:
         self._members: dict[int, Member] = {}
         self._deaths = (BackOff(free=1), BackOff(free=1))
         self._serving = False  #: the living router accepts
+        self._ever_served = False
         self._ever_ready = False
         self._announced = False
         self._deadline: float | None = None  #: set once the end has begun
         self._quick = False
         self._workers_told = False
         self._failure: BridgeError | None = None
+        self._explained: set[int] = set()  #: dead workers that said themselves why they could not start
         self._seen_changes: dict[str, int] = {}
         self._reload_due = False
 
@@ -140,10 +141,6 @@ class Supervisor:
             except PeerLost:
                 log.debug("the %s did not take %r", child.name, message["type"])  # its death is seen by itself
 
-    def _forget(self, child: Child) -> None:
-        self._loop.forget(child.link)
-        child.link.close()
-
     # --- the router -----------------------------------------------------------------------------------------
 
     def _start_router(self) -> None:
@@ -165,7 +162,7 @@ class Supervisor:
 
     def _on_router(self, _: Child, message: dict[str, Any], __: list[int]) -> None:
         if message["type"] == "serving":
-            self._serving = True
+            self._serving = self._ever_served = True
             self._announce()
         elif message["type"] == "drained":
             self._stop_workers()
@@ -173,12 +170,13 @@ class Supervisor:
             member.kill(signal.SIGKILL)
 
     def _router_ended(self, router: Child, status: int) -> None:
-        self._forget(router)
+        self._loop.forget(router.link)
+        router.link.close()
         self._router = None
         self._serving = False
         if self._deadline is not None:
             self._stop_workers()
-        elif not self._announced:
+        elif not self._ever_served:
             self._fail(BridgeError(f"the router ended before it served: {describe(status)}"))
         else:
             pause = self._deaths[0].died(router.lived)
@@ -190,9 +188,8 @@ class Supervisor:
     def _start_prototype(self) -> None:
         if self._deadline is not None:
             return
-        starts = [FIRST_WORKER + number * self._ids for number in range(RANGES)]
-        free = [start for start in starts if not any(start <= id_ < start + self._ids for id_ in self._members)]
-        if not free:
+        first = free_range(self._members, self._ids)
+        if first is None:
             self._loop.after(RETRY, self._start_prototype)
             return
         self._prototype = self._start("prototype", self._commands[1], self._on_prototype, self._start_prototype)
@@ -200,7 +197,7 @@ class Supervisor:
             "type": "configure",
             "application": config.to_json(self._settings.application),
             "log_level": self._settings.log_level,
-            "first_worker": free[0],
+            "first_worker": first,
             "workers": self._ids,
             "rows": self._page.rows,
         }
@@ -223,7 +220,8 @@ class Supervisor:
     def _prototype_ended(self, prototype: Child, status: int) -> None:
         # Workers that it announced with its last breath are alive.
         read_all(prototype.link, lambda message, fds: self._on_prototype(prototype, message, fds))
-        self._forget(prototype)
+        self._loop.forget(prototype.link)
+        prototype.link.close()
         self._prototype = None
         if self._deadline is not None:
             self._stop_workers(again=True)
@@ -252,7 +250,7 @@ class Supervisor:
             self._announce()
             self._relieve()
         elif message["type"] == "failed":
-            member.failed = True
+            self._explained.add(member.pid)
             self._target_failed(str(message["line"]), report)
         elif message["type"] == "changed" and self._seen_changes.get(message["path"]) != message["stamp"]:
             # Every worker tells of it; one reload is enough.
@@ -264,27 +262,27 @@ class Supervisor:
 
     def _worker_ended(self, message: dict[str, Any]) -> None:
         member = self._members.get(message["worker"])
-        said_why = False
         if member and member.pid == message["pid"]:
-            self._drop(member)
-            said_why = member.failed
-        if message["expected"] or said_why:
+            self._drop(member)  # reads what it said last
+        explained = message["pid"] in self._explained
+        self._explained.discard(message["pid"])
+        if message["expected"] or explained or self._deadline is not None:
             return
         how = message["reason"] or describe(message["status"])
+        who = f"worker {message['worker']} (pid {message['pid']})"
         if message["ready"]:
-            log.error("worker %d (pid %d) died: %s", message["worker"], message["pid"], how)
-        elif not self._failure:
-            self._target_failed(f"worker {message['worker']} (pid {message['pid']}) died while starting: {how}", "")
+            log.log(logging.ERROR if message["status"] else logging.INFO, "%s ended: %s", who, how)
+        else:
+            self._target_failed(f"{who} ended while starting: {how}", "")
 
     def _target_failed(self, line: str, report: str) -> None:
-        if not self._ever_ready:
-            if not self._failure:
-                error = TargetError(line, report)
-                if report:
-                    error.add_note(report)
-                self._fail(error)
-        else:
+        if self._ever_ready:
             log.error("%s%s", line, f"\n{report.rstrip()}" if report else "")
+        elif self._deadline is None:  # else it is over already, and this is at most a consequence
+            error = TargetError(line, report)
+            if report:
+                error.add_note(report)
+            self._fail(error)
 
     def _drop(self, member: Member) -> None:
         """The process has ended: read what it said last, then forget it."""
@@ -301,7 +299,7 @@ class Supervisor:
 
     def _relieve(self) -> None:
         """Once a new prototype's workers are ready, those of the dead one may go."""
-        ready = sum(1 for member in self._members.values() if member.ready and member.prototype is self._prototype)
+        ready = sum(member.ready for member in self._members.values() if member.prototype is self._prototype)
         if self._prototype and ready >= self._settings.application.processes:
             for orphan in self._orphans():
                 orphan.kill(signal.SIGTERM)
@@ -311,7 +309,7 @@ class Supervisor:
         return [member for member in self._members.values() if member.prototype is not self._prototype]
 
     def _announce(self) -> None:
-        ready = sum(1 for member in self._members.values() if member.ready)
+        ready = sum(member.ready for member in self._members.values())
         application = self._settings.application
         if self._announced or not self._serving or ready < application.processes or self._deadline is not None:
             return

@@ -30,7 +30,7 @@ def test_a_child_gets_its_link_and_nothing_else(monkeypatch: pytest.MonkeyPatch)
     assert received
     assert received[0] == {
         "held": sorted(passed_on | {3}),
-        "blocked": [signal.SIGHUP, signal.SIGINT, signal.SIGQUIT],
+        "blocked": [signal.SIGHUP, signal.SIGINT, signal.SIGQUIT, signal.SIGTERM],
         "inherited": None,
     }
     child.link.close()

@@ -173,7 +173,7 @@ def test_killed_worker_is_replaced(server: Running) -> None:
     new = server.pids("ready")[2]
     wait_for(lambda: f"router worker {new}" in server.events())
     wait_for(lambda: new in server.pids("joined"))
-    wait_for(lambda: f"(pid {first[0]}) died: signal SIGKILL" in server.log())
+    wait_for(lambda: f"(pid {first[0]}) ended: signal SIGKILL" in server.log())
     assert "router gone" in server.events()
 
 
@@ -231,6 +231,7 @@ def test_hup_with_a_broken_version(server: Running) -> None:
     wait_for(lambda: "the old version goes on" in server.log())
     assert len(server.pids("booting")) == 3
     assert server.log().count("it is broken") == server.log().count("Traceback: here") == 1
+    assert "ended while starting" not in server.log()
     assert all(map(alive, old))
     (server.place / "broken").unlink()
     server.send(signal.SIGHUP)
@@ -263,7 +264,7 @@ def test_worker_that_dies_while_starting_ends_the_start(server: Running) -> None
     (server.place / "dead").touch()
     server.start(processes=1)
     assert server.ended() == 3
-    assert "died while starting: exit status 7" in server.log()
+    assert "ended while starting: exit status 7" in server.log()
 
 
 def test_worker_that_hangs_while_starting_ends_the_start(server: Running) -> None:

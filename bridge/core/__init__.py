@@ -82,7 +82,7 @@ class Queue:
         RemoteProtocolError: the memory to join holds no queue of this version; any method: the queue is damaged.
     """
 
-    __slots__ = ("__weakref__", "_capacity", "_handle", "_pins", "batch", "room", "stride")
+    __slots__ = ("__weakref__", "_handle", "_pins", "batch", "room", "stride")
 
     room: int  #: largest message in bytes
     stride: int  #: bytes between two messages in `batch`
@@ -121,7 +121,6 @@ class Queue:
         self.room = handle.room
         self.stride = handle.stride
         self.batch = memoryview(_ffi.buffer(batch))
-        self._capacity = capacity
         self._handle = handle
         self._pins = (whole, batch)
 
@@ -207,14 +206,11 @@ class Queue:
         """
         found: list[bytes] = []
         start = 0
-        while start < self._capacity:
-            start = _lib.bridge_queue_recover(self._handle, checked_owner(owner), start)
-            if start < 0:
-                raise fault(start)
-            if start == 0:
-                break
+        while (start := _lib.bridge_queue_recover(self._handle, checked_owner(owner), start)) > 0:
             length = int.from_bytes(self.batch[:4], "little")
             found.append(bytes(self.batch[8 : 8 + length]))
+        if start < 0:
+            raise fault(start)
         return found
 
 
@@ -262,7 +258,7 @@ class Tracking(Numbers):
 
         Args:
             stream: which one.
-            event: its number.
+            event: what happens to it.
             owner: with CLAIM, who claims (unless given, this process). With any other event, who must hold the
                 stream for the move to be legal (unless given, it does not matter).
 
@@ -397,16 +393,8 @@ def view(memory: Buffer, offset: int, size: int) -> Any:
 
     It keeps the mapping alive. A weak reference to it dies when the last reader of these bytes is gone: a
     memoryview, or a transport that has yet to send them. (Slices of one memoryview share their exporter with
-    all others, so nothing can be learnt from those.)
-
-    Args:
-        memory: the mapping.
-        offset: first byte.
-        size: bytes.
-
-    Raises:
-        ValueError: the range is not inside the mapping.
+    all others, so nothing can be learnt from those.) A range that leaves the mapping raises ValueError.
     """
     address, whole = _address(memory, offset, size)
-    pinned = _ffi.gc(address, lambda _, whole=whole: None)
+    pinned = _ffi.gc(address, lambda _: whole)  # does nothing when it is called; until then it holds the mapping
     return _ffi.buffer(pinned, size)

@@ -23,6 +23,7 @@ from bridge.ipc.message import HEADER
 from bridge.ipc.port import ROUTER, Geometry
 from bridge.ipc.segment import Segment, SegmentPool
 from bridge.ipc.stream import Event, State
+from bridge.router.turns import Turns
 from bridge.router.worker_port import WorkerPort
 
 MAX_LINE = 16384  #: requests that may wait for a worker; 503 above
@@ -91,6 +92,8 @@ class Application:
             memory.chunk_size, memory.chunks, memory.limit, ROUTER, memfd=memory.memfd, announce=self._announce
         )
         self.workers: dict[int, WorkerPort] = {}
+        self.turns = Turns(self.loop, self.workers)
+        self.stir = self.turns.stir
         self.exchanges: dict[int, Any] = {}
         self._line: dict[Any, None] = {}  # an ordered set: first in, first out, and any of them may leave
         self._slots = list(range(SLOTS - 1, -1, -1))
@@ -150,6 +153,10 @@ class Application:
             self.exchanges[stream] = exchange
             if ring:
                 self.ring(ring)
+            if self.turns.dozing:
+                self.stir()
+            else:
+                self.turns.news = True
             return True
         self.tracking.move(stream, Event.CANCEL)
         self._slots.append(stream & 0xFFFFFFFF)

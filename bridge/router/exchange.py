@@ -266,12 +266,11 @@ class Exchange:
         self.status = number
         last = bool(flags & LAST)
         announced = None if size == UNKNOWN else size
+        self.sent += len(body)
         if last and not views:
             self._end()
-            self.sent += len(body)
             self._check(self.connection.respond(number, block, announced, flags, body, True))
             return
-        self.sent += len(body)
         if self._check(self.connection.respond(number, block, announced, flags, body, False)) and views:
             self._write(flags, views, b"")
 

@@ -263,7 +263,7 @@ def main(argv: list[str]) -> int:
     """Run the router whose link to main is the inherited descriptor `argv[0]`; returns the exit status."""
     log.set_up()
     # These reach the whole process group; main, which has blocked them until now, decides what they mean.
-    for number in (signal.SIGINT, signal.SIGQUIT, signal.SIGHUP, signal.SIGUSR1):
+    for number in (signal.SIGINT, signal.SIGQUIT, signal.SIGHUP, signal.SIGTERM, signal.SIGUSR1):
         signal.signal(number, ignore)
     signal.pthread_sigmask(signal.SIG_SETMASK, [])
     gc.freeze()

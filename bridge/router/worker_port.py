@@ -50,6 +50,9 @@ class Owner(Protocol):
     def pump(self) -> None:
         """Publish what waits, as far as there is room."""
 
+    def stir(self) -> None:
+        """Look at what the workers have sent."""
+
     def ring(self, ring: int) -> None:
         """Ring waiter `ring` - 1 of the application's queue."""
 
@@ -76,7 +79,6 @@ class WorkerPort:
 
     __slots__ = (
         "_flying",
-        "_turn",
         "application",
         "limit",
         "loop",
@@ -95,25 +97,22 @@ class WorkerPort:
         self.limit = 0  # requests at once; 0 until the worker says that it is ready
         self.loop = application.loop
         self._flying: dict[int, tuple[weakref.ref[Any], int, int]] = {}
-        self._turn = self.turn
 
     def start(self) -> None:
         """Listen to the worker: its bell, and its link for the answer to the offer and for its end."""
         self.loop.add_reader(self.port.bell.fileno(), self.on_bell)
         self.loop.add_reader(self.port.link.fileno(), self.on_link)
-        self.turn()
+        self.application.stir()
 
     def on_bell(self) -> None:
         """The worker has put something into an empty queue, or has made room in a full one."""
         self.port.bell.hush()
         self.port.flush()
-        self.turn()
+        self.application.stir()
         self.application.pump()
 
-    def turn(self) -> None:
-        """Handle one batch; look again after the rest of the loop had its turn, and sleep only when nothing came."""
-        if self.number not in self.application.workers:
-            return
+    def take_batch(self) -> int:
+        """Handle one batch of messages; returns how many there were."""
         queue = self.port.incoming
         try:
             result = queue.drain(BATCH)
@@ -124,9 +123,20 @@ class WorkerPort:
                 dispatch(queue, count, self._handle)
         except RemoteProtocolError as error:
             self.application.cut(self, str(error))
-            return
-        if count or not queue.doze(WAITER):
-            self.loop.call_soon(self._turn)
+            return 0
+        return count
+
+    def doze(self) -> bool:
+        """Ask to be rung for the next message; False = there is one already."""
+        try:
+            return self.port.incoming.doze(WAITER)
+        except RemoteProtocolError as error:
+            self.application.cut(self, str(error))
+            return True
+
+    def rouse(self) -> None:
+        """Ask not to be rung any more."""
+        self.port.incoming.rouse(WAITER)
 
     def drain_all(self) -> None:
         """Handle everything that the worker published before it died."""

@@ -165,9 +165,7 @@ class Prototype(Arbiter):  # type: ignore[misc]
     def _wait(self, timeout: float) -> None:
         pause = min(timeout, max(0.0, self._spawn_at - time.monotonic()) or timeout)
         self._poll.poll(pause * 1000)
-        came = self._pipe.receive()
-        if signal.SIGTERM in came:
-            self._stop = self._stop or _Stop(graceful=True, timeout=self.app.application.graceful_timeout)
+        self._pipe.receive()  # they wake; apart from a child's end, what they mean is main's to decide
         # Main's messages before the dead: who was ready when it died did not fail to boot.
         try:
             while received := self._link.receive():
@@ -289,15 +287,17 @@ class Prototype(Arbiter):  # type: ignore[misc]
                 self._bury(worker, status)
 
     def _bury(self, worker: BridgeWorker, status: int) -> None:
-        self._report({
-            "type": "reaped",
-            "worker": worker.worker_id,
-            "pid": worker.pid,
-            "status": status,
-            "ready": bool(worker.ready_at),
-            "expected": bool(worker.leave_by or self._stop),
-            "reason": worker.reason,
-        })
+        self._report(
+            {
+                "type": "reaped",
+                "worker": worker.worker_id,
+                "pid": worker.pid,
+                "status": status,
+                "ready": bool(worker.ready_at),
+                "expected": bool(worker.leave_by or self._stop),
+                "reason": worker.reason,
+            }
+        )
         if worker.leave_by or self._stop:
             return
         now = time.monotonic()

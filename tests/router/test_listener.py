@@ -83,7 +83,7 @@ def test_address_in_use() -> None:
 
 def test_unknown_host() -> None:
     """A name that does not resolve is called so."""
-    with pytest.raises(AddressError, match="unknown host 'nowhere.invalid'"):
+    with pytest.raises(AddressError, match=r"unknown host 'nowhere\.invalid'"):
         bind(parse("nowhere.invalid:1"), 5)
 
 

@@ -237,13 +237,13 @@ def test_stop_right_after_the_fork(prototype: Prototype) -> None:
     assert describe(prototype.ended()) == "exit status 0"
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGHUP, signal.SIGQUIT, signal.SIGUSR2, signal.SIGTTIN])
-def test_signals_of_the_terminal_are_mains_business(prototype: Prototype, number: signal.Signals) -> None:
-    """What a terminal or a gunicorn user sends to the prototype changes nothing."""
+@pytest.mark.parametrize("name", ["INT", "HUP", "QUIT", "TERM", "USR2", "TTIN"])
+def test_signals_are_mains_business(prototype: Prototype, name: str) -> None:
+    """What a terminal, a service manager or a gunicorn user sends to the prototype changes nothing."""
     prototype.start()
     worker = prototype.worker()
     assert prototype.child
-    prototype.child.kill(number)
+    prototype.child.kill(signal.Signals[f"SIG{name}"])
     prototype.tell(type="reload")
     prototype.worker()
     assert prototype.next()["type"] == "reloaded"

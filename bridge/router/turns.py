@@ -1,0 +1,77 @@
+"""When the router looks at what its workers have sent, and when it lets itself be rung.
+
+A ring costs the worker a system call and both sides a switch, so the router keeps its sleeping bits clear while it is
+busy anyway: a request that is published, or a bell, begins a series of turns. Each turn follows behind the
+callbacks of one round of the loop, takes one batch from every worker, and is followed by another while anything was
+found or published. Only then are the sleeping bits set; what a worker sent in between is found by the look that
+`doze` takes after setting the bit.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Protocol
+
+QUIET = 1  #: turns without any news before the router sleeps
+
+
+class Sender(Protocol):
+    """One worker's end of the news: `router.worker_port.WorkerPort`."""
+
+    def take_batch(self) -> int:
+        """Handle one batch of messages; returns how many there were."""
+
+    def doze(self) -> bool:
+        """Ask to be rung; False = there is something to take already."""
+
+    def rouse(self) -> None:
+        """Ask not to be rung any more."""
+
+
+class Turns:
+    """The series of turns of one application's router side.
+
+    Args:
+        loop: runs the turns.
+        senders: the workers by number, as they come and go.
+    """
+
+    __slots__ = ("_call_soon", "_quiet", "_senders", "_turn", "dozing", "news")
+
+    def __init__(self, loop: asyncio.AbstractEventLoop, senders: dict[int, Sender]) -> None:
+        self.dozing = True  #: no turn is due: every sleeping bit is set
+        self.news = False  #: something was published since the last turn
+        self._quiet = 0
+        self._call_soon = loop.call_soon
+        self._senders = senders
+        self._turn = self.turn
+
+    def stir(self) -> None:
+        """Something is happening: take turns until nothing does."""
+        self.news = True
+        if self.dozing:
+            self.dozing = False
+            for sender in self._senders.values():
+                sender.rouse()
+            self._call_soon(self._turn)
+
+    def turn(self) -> None:
+        """Take one batch from every worker; then another turn, or sleep."""
+        found = 0
+        for sender in list(self._senders.values()):
+            found += sender.take_batch()
+        if found or self.news:
+            self.news = False
+            self._quiet = 0
+        else:
+            self._quiet += 1
+        if self._quiet <= QUIET or not self._sleep():
+            self._call_soon(self._turn)
+
+    def _sleep(self) -> bool:
+        for sender in list(self._senders.values()):
+            if not sender.doze():
+                return False
+        self._quiet = 0
+        self.dozing = True
+        return True

@@ -1,0 +1,33 @@
+"""What Python believes about the core is what C says."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import bridge.core
+from bridge.core import CANCELLED, FULL, LOST, NONE, interface
+
+CORE = Path(bridge.core.__file__).parent
+
+
+def test_results_have_the_numbers_of_the_header() -> None:
+    """Each outcome and each fault is the number in layout.h, which cffi compares as it hands it out."""
+    lib = bridge.core._lib
+    numbers = {name: getattr(lib, f"BRIDGE_{name}") for name in ("FULL", "NONE", "CANCELLED", "LOST", "TOO_LONG")}
+    mine = {"FULL": FULL, "NONE": NONE, "CANCELLED": CANCELLED, "LOST": LOST, "TOO_LONG": interface.TOO_LONG}
+    assert numbers == mine
+
+
+def test_every_declared_function_is_typed() -> None:
+    """The list of functions in interface.py and the one in core.cdef name the same, with as many arguments."""
+    declared = {
+        name: arguments.count(",") + 1
+        for name, arguments in re.findall(r"(bridge_\w+)\(([^)]+)\);", (CORE / "core.cdef").read_text())
+    }
+    typed = {
+        name: str(kind)[len("Callable[[") :].partition("]")[0].count(",") + 1
+        for name, kind in interface.Functions.__annotations__.items()
+    }
+    assert typed == declared
+    assert all(hasattr(bridge.core._lib, name) for name in typed)
