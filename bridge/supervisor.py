@@ -4,7 +4,8 @@ One thread that sleeps in `selectors` until a signal, a link or a timer has some
 sockets, so that a router's death loses no waiting connection, and a control link to every worker, so that a
 prototype's death loses no worker. The two endings:
 
-* TERM: the router stops accepting and finishes; then the workers; all of it within `graceful_timeout`.
+* TERM: the router stops accepting and finishes; then the workers. What still runs after `graceful_timeout` is ended
+  as by INT, so that the application hears of it and can shut down.
 * INT, QUIT or a second TERM: workers and router leave at once, within QUICK seconds.
 
 When main itself is killed everyone else reads end-of-file and leaves; the router removes the socket files.
@@ -335,12 +336,13 @@ class Supervisor:
         if graceful and self._deadline is None:
             within = self._settings.graceful_timeout
             log.info("stopping: requests in flight have %g seconds", within)
+            self._loop.after(within, partial(self._stop, graceful=False))
         elif self._quick:
             return
         else:
             self._quick = True
+            self._loop.after(within, self._kill_all)
         self._deadline = time.monotonic() + within
-        self._loop.after(within, self._kill_all)
         if self._quick:
             self._stop_workers(again=True)
             self._tell(self._router, {"type": "quit"})

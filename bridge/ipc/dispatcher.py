@@ -38,7 +38,9 @@ def dispatch(queue: Queue, count: int, handle: Handler) -> None:
         start = at + _BEHIND
         if pieces:
             if pieces > MAX_DESCRIPTORS or length != _FIXED + pieces * DESCRIPTOR.size + inline:
-                raise RemoteProtocolError(f"a message of {length} bytes announces {pieces} descriptors and {inline} bytes")
+                raise RemoteProtocolError(
+                    f"a message of {length} bytes announces {pieces} descriptors and {inline} bytes"
+                )
             end = start + pieces * DESCRIPTOR.size
             descriptors = list(DESCRIPTOR.iter_unpack(batch[start:end]))
             start = end

@@ -23,7 +23,12 @@ class Doorbell:
         return self._fd
 
     def ring(self) -> None:
-        """Wake the waiter. A bell that nobody has hushed 2⁶⁴ times is ringing anyway, so that error is dropped."""
+        """Wake the waiter; a bell that was closed here wakes nobody.
+
+        A bell that nobody has hushed 2⁶⁴ times is ringing anyway, so that error is dropped.
+        """
+        if self._fd < 0:
+            return
         try:
             os.eventfd_write(self._fd, 1)
         except BlockingIOError:

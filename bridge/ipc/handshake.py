@@ -112,16 +112,18 @@ def accept(link: Link, version: str, message: dict[str, Any], fds: list[int]) ->
             raise RemoteProtocolError(f"an attach message with {len(fds)} files instead of {len(FILES)}")
         geometry = Geometry(**message["geometry"])
         worker, waiter = int(message["worker"]), int(message["waiter"])
-    except (VersionMismatch, RemoteProtocolError):
+        if not 0 <= waiter < geometry.waiters:
+            raise RemoteProtocolError(f"waiter {waiter} of {geometry.waiters}")
+        block, ports, own_bell, router_bell, responses = fds
+        queue, tracking = open_application_block(block, geometry, worker, create=False)
+        port = Port(map_memory(ports, 2 * geometry.queue_bytes), geometry, worker, create=False)
+        segment = Segment(responses, worker, geometry.chunk_size, geometry.chunks, worker, create=False)
+    except (KeyError, TypeError, ValueError, OverflowError, OSError) as error:
+        _close(fds)
+        raise RemoteProtocolError(f"an attach message that cannot be used: {error!r}") from error
+    except BaseException:
         _close(fds)
         raise
-    except (KeyError, TypeError, ValueError) as error:
-        _close(fds)
-        raise RemoteProtocolError(f"an attach message that cannot be read: {error!r}") from error
-    block, ports, own_bell, router_bell, responses = fds
-    queue, tracking = open_application_block(block, geometry, worker, create=False)
-    port = Port(map_memory(ports, 2 * geometry.queue_bytes), geometry, worker, create=False)
-    segment = Segment(responses, worker, geometry.chunk_size, geometry.chunks, worker, create=False)
     port.join(link, Doorbell(own_bell), Doorbell(router_bell), segment)
     _close([block, ports])
     return Attachment(port, queue, tracking, geometry, worker, waiter)

@@ -13,6 +13,7 @@ Whoever attaches compares the header with what the handshake announced, then goe
 from __future__ import annotations
 
 import fcntl
+import logging
 import mmap
 import os
 import secrets
@@ -110,8 +111,12 @@ class Segment:
     @classmethod
     def create(cls, number: int, chunk_size: int, count: int, owner: int, *, memfd: bool = True) -> Self:
         """A new segment: memory, header and an empty chunk map."""
-        size = cls._data_offset(count) + chunk_size * count
-        return cls(create_memory(size, memfd=memfd), number, chunk_size, count, owner, create=True)
+        fd = create_memory(cls._data_offset(count) + chunk_size * count, memfd=memfd)
+        try:
+            return cls(fd, number, chunk_size, count, owner, create=True)
+        except BaseException:
+            os.close(fd)
+            raise
 
     @staticmethod
     def _data_offset(count: int) -> int:
@@ -163,7 +168,7 @@ class SegmentPool:
     it needs and is called when a run of that size can be claimed.
     """
 
-    __slots__ = ("_announce", "_chunk_size", "_count", "_limit", "_memfd", "_owner", "_waiting", "segments")
+    __slots__ = ("_announce", "_chunk_size", "_count", "_limit", "_memfd", "_owner", "_serving", "_waiting", "segments")
 
     def __init__(self, chunk_size: int, count: int, limit: int, owner: int, *, memfd: bool, announce: Any) -> None:
         self._chunk_size = chunk_size
@@ -173,6 +178,7 @@ class SegmentPool:
         self._memfd = memfd
         self._announce = announce
         self._waiting: dict[Any, int] = {}
+        self._serving = False
         self.segments: list[Segment] = []
 
     def claim(self, size: int, least: int) -> tuple[Segment, int, int] | None:
@@ -185,9 +191,12 @@ class SegmentPool:
                 return segment, first, got
         if len(self.segments) >= self._limit:
             return None
-        segment = Segment.create(
-            len(self.segments), self._chunk_size, self._count, self._owner, memfd=self._memfd
-        )
+        try:
+            segment = Segment.create(len(self.segments), self._chunk_size, self._count, self._owner, memfd=self._memfd)
+        except OSError as error:
+            # The machine has less than the limit allows: whoever needs memory waits, as at the limit.
+            logging.getLogger("bridge").error("no shared memory for request bodies: %s", error)
+            return None
         self.segments.append(segment)
         self._announce(segment)
         first, got = segment.claim(size, least)
@@ -196,8 +205,12 @@ class SegmentPool:
     def release(self, segment: Segment, first: int, count: int) -> None:
         """Give chunks back, then call those who wait for some."""
         segment.chunks.release(first, count)
-        if self._waiting:
-            self._serve()
+        if self._waiting and not self._serving:
+            self._serving = True
+            try:
+                self._serve()
+            finally:
+                self._serving = False
 
     def wait(self, waiter: Any, least: int) -> None:
         """Call `waiter.memory_ready()` once a run of `least` bytes can be claimed."""
@@ -208,7 +221,8 @@ class SegmentPool:
         self._waiting.pop(waiter, None)
 
     def _serve(self) -> None:
-        # First come, first served: a large need at the front is not overtaken for ever by small ones.
+        # First come, first served: a large need at the front is not overtaken for ever by small ones. Who is called
+        # may give chunks back at once: the loop goes on with those, instead of a recursion as deep as the line.
         while self._waiting:
             waiter, least = next(iter(self._waiting.items()))
             probe = self.claim(least, least)

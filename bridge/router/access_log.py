@@ -68,8 +68,9 @@ class AccessLog:
         fields = {name.lower(): value for name, value in _REFERER.findall(head)}
         referer = _quoted(fields.get(b"referer", b"-"))
         user_agent = _quoted(fields.get(b"user-agent", b"-"))
+        host = _quoted(client.encode("latin-1", "replace")) or "-"
         self._lines.append(
-            f'{client or "-"} - - [{self._now()}] "{request}" {status or 499} {size} "{referer}" "{user_agent}"\n'
+            f'{host} - - [{self._now()}] "{request}" {status or 499} {size} "{referer}" "{user_agent}"\n'
         )
         if self._timer is None:
             self._timer = asyncio.get_running_loop().call_later(FLUSH_AFTER, self.flush)
@@ -111,8 +112,14 @@ class AccessLog:
         if self._path == "-":
             return
         self.flush()
-        old, self._fd = self._fd, self._open()
-        os.close(old)
+        try:
+            fd = self._open()
+        except ConfigError as error:
+            logging.getLogger("bridge").error("%s; it goes on in the file that was open", error)
+            return
+        # The number stays: the thread may be about to write to it, and whoever got it next would get the lines.
+        os.dup2(fd, self._fd, inheritable=False)
+        os.close(fd)
 
     def close(self) -> None:
         """Write what is left; waits at most two seconds for a slow file."""
@@ -122,6 +129,8 @@ class AccessLog:
         except queue.Full:
             return
         self._thread.join(timeout=2)
+        if self._path != "-" and not self._thread.is_alive():
+            os.close(self._fd)
 
 
 def _quoted(value: bytes) -> str:

@@ -44,7 +44,7 @@ class Waiting(Protocol):
     def memory_needed(self) -> int:
         """Bytes that `message` lacks."""
 
-    def worker_lost(self, state: State) -> bool:
+    def worker_lost(self, state: int) -> bool:
         """Its worker is gone; True = it has not begun and may be published again."""
 
     def refuse(self, status: int) -> None:
@@ -99,21 +99,23 @@ class Application:
         self._slots = list(range(SLOTS - 1, -1, -1))
         self._bells: list[Doorbell | None] = [None] * WAITERS
         self._room = 0  # published requests that the workers' limits allow
+        self._pumping = False
         self._overdue: asyncio.TimerHandle | None = None
+        self.largest_head = memory.chunk_size * memory.chunks  # bytes; a head has to fit into one segment
 
     # Requests
 
     def admit(self, exchange: Waiting) -> None:
         """Take a new request: publish it, let it wait, or refuse it with 503."""
+        exchange.due = self.loop.time() + self.settings.queue_timeout
+        if self._overdue is None:
+            self._overdue = self.loop.call_at(exchange.due, self._expire)
         if not self._line and len(self.exchanges) < self._room and self._publish(exchange):
             return
         if len(self._line) >= MAX_LINE:
             exchange.refuse(503)
             return
-        exchange.due = self.loop.time() + self.settings.queue_timeout
         self._line[exchange] = None
-        if self._overdue is None:
-            self._overdue = self.loop.call_at(exchange.due, self._expire)
 
     def leave(self, exchange: Waiting) -> None:
         """A request that waits in the line is not wanted any more."""
@@ -136,11 +138,17 @@ class Application:
 
     def pump(self) -> None:
         """Publish what waits, as far as limits and memory allow."""
-        while self._line and len(self.exchanges) < self._room:
-            exchange = next(iter(self._line))
-            if not self._publish(exchange):
-                return
-            del self._line[exchange]
+        if self._pumping:
+            return  # called from within `_publish`, by memory that the request gave back: the loop below goes on
+        self._pumping = True
+        try:
+            while self._line and len(self.exchanges) < self._room:
+                exchange = next(iter(self._line))
+                if not self._publish(exchange):
+                    return
+                self._line.pop(exchange, None)
+        finally:
+            self._pumping = False
 
     memory_ready = pump
 
@@ -181,35 +189,52 @@ class Application:
             ring = self.queue.wake()
 
     def _expire(self) -> None:
+        """Refuse what no worker has taken in time: in the line, and published to workers that do not look."""
         self._overdue = None
         now = self.loop.time()
-        while self._line:
-            exchange = next(iter(self._line))
-            if exchange.due > now:
-                self._overdue = self.loop.call_at(exchange.due, self._expire)
-                return
-            del self._line[exchange]
+        late: list[Waiting] = []
+        soonest: list[float] = []
+        for exchanges in (self._line, self.exchanges.values()):
+            for exchange in exchanges:  # in the order in which they came
+                if exchange.due > now:
+                    soonest.append(exchange.due)
+                    break
+                if not exchange.stream or self.tracking.state(exchange.stream) == State.QUEUED:
+                    late.append(exchange)
+        for exchange in late:
+            self._line.pop(exchange, None)
             exchange.refuse(503)
+        if soonest and self._overdue is None:
+            # Not for each of them alone: a little late is early enough.
+            at = max(min(soonest), now + self.settings.queue_timeout / 32)
+            self._overdue = self.loop.call_at(at, self._expire)
 
     # Workers
 
     def introduce(self, number: int, pid: int, link: Link) -> None:
         """Offer shared memory to a new worker; it answers when its application is ready."""
+        if number in self.workers:
+            self.lose(self.workers[number])  # main gives a number again only when its process has ended
         waiter = next((index for index, bell in enumerate(self._bells) if bell is None), None)
         if waiter is None:
             self.log.error("application %r has %d workers already", self.settings.name, WAITERS)
             link.close()
             return
-        port, block = handshake.create_port(self.geometry, ROUTER, memfd=self.memory.memfd)
-        segment = Segment.create(
-            number, self.memory.chunk_size, self.memory.chunks, ROUTER, memfd=self.memory.memfd
-        )
-        bell = Doorbell()
-        port.join(link, Doorbell(), bell, segment)
-        fds = (self._block, block, bell.fileno(), port.bell.fileno(), segment.fd)
+        memory = self.memory
+        try:
+            segment = Segment.create(number, memory.chunk_size, memory.chunks, ROUTER, memfd=memory.memfd)
+            port, block = handshake.create_port(self.geometry, ROUTER, memfd=memory.memfd)
+            port.join(link, Doorbell(), Doorbell(), segment)
+        except OSError as error:
+            link.close()
+            self.log.error("no shared memory for worker %d (pid %d): %s", number, pid, error)
+            self._on_cut(number, "no shared memory for it")
+            return
+        fds = (self._block, block, port.peer_bell.fileno(), port.bell.fileno(), segment.fd)
         worker = WorkerPort(number, pid, port, waiter, self)
         self.workers[number] = worker
-        self._bells[waiter] = bell
+        self._bells[waiter] = port.peer_bell
+        self.queue.rouse(waiter)
         try:
             handshake.offer(link, self.version, self.geometry, (number, waiter), fds)
             for known in self.pool.segments:
@@ -231,6 +256,8 @@ class Application:
     def ready(self, port: WorkerPort, limit: int) -> None:
         """The worker takes up to `limit` requests at once from now on; 0 = it drains and takes no more."""
         port.limit = max(0, min(limit, SLOTS // WAITERS * 64))
+        if not port.limit:
+            port.leaving = sum(self.tracking.owner(stream) == port.number for stream in self.exchanges)
         self._count()
         if port.limit:
             self._attached(port.number)
@@ -239,7 +266,9 @@ class Application:
 
     def _count(self) -> None:
         limits = [worker.limit for worker in self.workers.values() if worker.limit]
-        self._room = min(SLOTS // 2, sum(limits) + len(limits))
+        # What still runs in workers that leave takes no room from the others.
+        leaving = sum(worker.leaving for worker in self.workers.values()) if limits else 0
+        self._room = min(SLOTS // 2, sum(limits) + len(limits) + leaving)
         self.queue.set_ready(max(1, len(limits)))
 
     def gone(self, number: int, pid: int) -> None:
@@ -247,6 +276,8 @@ class Application:
         port = self.workers.get(number)
         if port is not None and port.pid == pid:
             self.lose(port)
+        elif port is None:
+            self._recover(number, None)  # it was cut off, and has gone on claiming until it was ended
 
     def cut(self, port: WorkerPort, reason: str) -> None:
         """The worker broke the protocol: it is cut off, and main is asked to end it."""
@@ -263,19 +294,25 @@ class Application:
             port.drain_all()
         del self.workers[port.number]
         self._bells[port.waiter] = None
+        self.queue.rouse(port.waiter)  # nobody is to ring the dead, or who comes next and is still booting
         port.stop()
         self._count()
-        held = {stream: State(state) for stream, state in self.tracking.recover(port.number)}
-        for message in self._popped(port.number):
+        self._recover(port.number, port)
+
+    def _recover(self, number: int, port: WorkerPort | None) -> None:
+        held = dict(self.tracking.recover(number))
+        for message in self._popped(number):
             stream = HEADER.unpack_from(message)[0]
             if stream in self.exchanges and self.tracking.state(stream) == State.QUEUED:
                 self.tracking.move(stream, Event.CANCEL)
                 held[stream] = State.QUEUED
         for stream, exchange in list(self.exchanges.items()):
-            if stream in held or exchange.port is port:
-                if exchange.worker_lost(held.get(stream, State.RUNNING)):
-                    self.admit(exchange)
-        self.ring(self.queue.wake())
+            lost = stream in held or (port is not None and exchange.port is port)
+            if lost and exchange.worker_lost(held.get(stream, State.RUNNING)):
+                self.admit(exchange)
+        for bell in self._bells:
+            if bell is not None:
+                bell.ring()  # the dead may have owed a ring to any of them
         self.pump()
 
     def _popped(self, number: int) -> list[bytes]:
@@ -289,5 +326,7 @@ class Application:
         """Let go of every worker and all memory."""
         for port in list(self.workers.values()):
             self.lose(port, drain=False)
+        if self._overdue is not None:
+            self._overdue.cancel()
         self.pool.close()
         os.close(self._block)

@@ -5,9 +5,12 @@
     client gone, begun        CANCEL to the worker                    over when the worker has confirmed
     worker died               502 before the head, a cut connection behind it; not begun = published again
     worker broke the protocol the same, and the worker is ended
-    response cannot go on     ABORT from the worker                   the connection is cut
-    no worker in time         503 from the line
+    response cannot go on     ABORT from the worker                   502 before the head, a cut connection behind it
+    no worker in time         503, from the line or by a cancel       over at once; the application never sees it
     line full                 503 at once
+    head fits no segment      431 at once
+
+Whichever it is, `_end` runs once: it gives back memory and the stream's number, and tells the access log.
 """
 
 from __future__ import annotations
@@ -26,6 +29,7 @@ from bridge.ipc.message import (
     HTTP_1_0,
     HTTPS,
     LAST,
+    MAX_DESCRIPTORS,
     REQUEST,
     RESPONSE,
     UNKNOWN,
@@ -56,6 +60,7 @@ class Exchange:
         "_body",
         "_complete",
         "_continue",
+        "_first",
         "_framing",
         "_gone",
         "_head_runs",
@@ -95,6 +100,7 @@ class Exchange:
         self._unacknowledged = 0
         self._upload: Upload | None = None
         self._head_runs: list[tuple[Segment, int, int]] | None = None
+        self._first: tuple[list[tuple[int, int, int]], bool] | None = None  # body that travels with the REQUEST
 
     def parts(self) -> tuple[bytes, bytes]:
         """Peer block and request head."""
@@ -105,6 +111,9 @@ class Exchange:
         """Ask for a worker. `body` came along with the head; `complete`: it is all of it."""
         self._body = body
         self._complete = complete
+        if len(self._block) > self.application.largest_head:
+            self.refuse(431)
+            return
         if not complete:
             self._begin_upload()
         self.application.admit(self)
@@ -143,15 +152,19 @@ class Exchange:
         if upload is None:
             raise AssertionError("a large request has an upload")
         upload.stream = self.stream
-        room = self.application.queue.room - HEADER.size - DESCRIPTOR.size * 2
-        head_pieces: list[tuple[int, int, int]] = []
-        if len(block) > room:
-            if not self._place_head():
+        room = self.application.queue.room - HEADER.size
+        inline = block if len(block) + 2 * DESCRIPTOR.size <= room else b""
+        pieces: list[tuple[int, int, int]] = []
+        if not inline:
+            # A message that was not published is made again, and its pieces are still where they were.
+            if self._head_runs is None and not self._place_head(min(room // DESCRIPTOR.size, MAX_DESCRIPTORS)):
                 return None
-            head_pieces = [(segment.number, first, size) for segment, first, size in self._head_runs or ()]
-        pieces, complete = ([], False) if head_pieces or len(block) > room // 2 else upload.first_pieces()
-        pieces = head_pieces + pieces
-        inline = b"" if head_pieces else block
+            pieces = [(segment.number, first, size) for segment, first, size in self._head_runs or ()]
+        if self._first is None:
+            space = (room - len(inline)) // DESCRIPTOR.size
+            self._first = upload.first_pieces(min(space, MAX_DESCRIPTORS) - len(pieces))
+        body, complete = self._first
+        pieces += body
         header = HEADER.pack(
             self.stream,
             REQUEST,
@@ -164,12 +177,14 @@ class Exchange:
         )
         return header + b"".join(DESCRIPTOR.pack(*piece) for piece in pieces) + inline
 
-    def _place_head(self) -> bool:
+    def _place_head(self, most: int) -> bool:
+        """Put the head into at most `most` runs of chunks; False = there is no memory for it now."""
         pool, block = self.application.pool, self._block
         runs: list[tuple[Segment, int, int]] = []
         position = 0
         while position < len(block):
-            claimed = pool.claim(len(block) - position, 1)
+            lacking = len(block) - position
+            claimed = pool.claim(lacking, -(-lacking // (most - len(runs))))
             if claimed is None:
                 for segment, first, size in runs:
                     pool.release(segment, first, segment.chunks_of(size))
@@ -204,7 +219,7 @@ class Exchange:
 
     # From the worker
 
-    def on_message(
+    def on_message(  # noqa: PLR0913 - the parts of one message
         self,
         port: WorkerPort,
         kind: int,
@@ -236,9 +251,7 @@ class Exchange:
             self._on_want(size)
             return
         elif kind == ABORT:
-            self._end()
-            if not self._gone:
-                self.connection.abort()
+            self._on_abort()
             return
         else:
             raise RemoteProtocolError(f"unknown kind of message {kind}")
@@ -289,6 +302,17 @@ class Exchange:
             if not self._check(self.connection.write(piece, final)):
                 return
 
+    def _on_abort(self) -> None:
+        if self._gone:
+            self._end()
+        elif self._responding:
+            self._end()
+            self.connection.abort()
+        else:
+            self.status = 502
+            self._end()
+            self.connection.refuse(502)
+
     def _check(self, kept_length: bool) -> bool:
         # The connection has been cut: the client must not take a response of another length for the whole one.
         if not kept_length and not self._gone:
@@ -323,8 +347,10 @@ class Exchange:
 
     def client_gone(self) -> None:
         """Nobody waits for the answer any more; nothing is written to the connection from now on."""
-        if self._gone or self._over:
-            return
+        if not self._gone and not self._over:
+            self._let_go()
+
+    def _let_go(self) -> None:
         self._gone = True
         if not self.stream:
             self._end()
@@ -339,16 +365,14 @@ class Exchange:
             if port is not None:
                 port.send(HEADER.pack(self.stream, CANCEL, 0, 0, 0, 0, 0, 0))
 
-    def worker_lost(self, state: State) -> bool:
+    def worker_lost(self, state: int) -> bool:
         """Its worker is gone; True = nothing of it has begun, so another worker may run it."""
-        begun = state not in (State.QUEUED, State.CLAIMED) or self._responding
-        consumed = self._upload is not None and (self._upload.consumed or self.port is not None)
         if self._over:
             return False
-        if not self._gone and not begun and not consumed and self._upload is None:
+        if not self._gone and self.port is None and state in (State.QUEUED, State.CLAIMED):
+            # It has not said a word, so whatever there is of the body is still here.
             self.application.finished(self)
             self.stream = 0
-            self.port = None
             return True
         if not self._gone:
             self._gone = True
@@ -361,10 +385,11 @@ class Exchange:
         return False
 
     def refuse(self, status: int) -> None:
-        """Answer in the application's place."""
+        """Answer in the application's place; nobody has begun to run it."""
+        if self._gone or self._over:
+            return
         self.status = status
-        self._gone = True
-        self._end()
+        self._let_go()
         self.connection.refuse(status, retry_after=1)
 
     def _end(self) -> None:

@@ -69,6 +69,8 @@ def _address(hop: str) -> str | None:
         hop = hop[1:].partition("]")[0]
     elif hop.count(":") == 1:
         hop = hop.partition(":")[0]
+    if "%" in hop:
+        return None  # a scope means nothing to anybody else, and may hold any character
     try:
         return str(ipaddress.ip_address(hop))
     except ValueError:

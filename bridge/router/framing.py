@@ -17,6 +17,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Final
 
 from bridge.config import Http
@@ -161,6 +162,7 @@ def _check_line(line: bytes) -> None:
         raise _line_error(line)
 
 
+@lru_cache(maxsize=256)
 def check_block(block: bytes) -> bool:
     """Whether a header block of a worker may go out as it is.
 
@@ -169,6 +171,8 @@ def check_block(block: bytes) -> bool:
 
     Returns:
         False for anything that is no field line, and for the names that frame the response: those are the router's.
+
+    The last answers are remembered: most responses of an application have one of a few blocks.
     """
     return _match_block(block) is not None
 

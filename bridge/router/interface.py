@@ -73,6 +73,10 @@ class Service(Protocol):
         """Value of the Server field."""
         ...
 
+    def fields(self) -> bytes:
+        """The lines of both."""
+        ...
+
     def date(self) -> bytes:
         """Value of the Date field, now."""
         ...

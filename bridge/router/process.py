@@ -58,14 +58,21 @@ class Service:
         self.access_log = AccessLog(settings.access_log) if settings.access_log else None
         self.requests = 0
         self._date = b""
+        self._fields = b""
         self._date_until = 0.0
 
-    def date(self) -> bytes:
-        """The value of a Date field (RFC 9110, section 6.6.1), made once a second."""
+    def fields(self) -> bytes:
+        """The lines of the Server and Date fields (RFC 9110, sections 10.2.4 and 6.6.1), made once a second."""
         now = time.time()
         if now >= self._date_until:
             self._date_until = int(now) + 1
             self._date = formatdate(now, usegmt=True).encode()
+            self._fields = b"server: %b\r\ndate: %b\r\n" % (self.server, self._date)
+        return self._fields
+
+    def date(self) -> bytes:
+        """The value of the Date field."""
+        self.fields()
         return self._date
 
     def publish_counters(self) -> None:
@@ -195,7 +202,8 @@ class Router:
 
     def _beat(self) -> None:
         self._row.beat()
-        self._service.publish_counters()
+        if self._service is not None:
+            self._service.publish_counters()
         self._loop.call_later(1.0, self._beat)
 
     def _on_cut(self, worker: int, reason: str) -> None:
@@ -224,7 +232,7 @@ class Router:
         self._servers.clear()
         for connection in list(service.connections):
             connection.drain()
-        while service.connections:
+        while service.connections:  # noqa: ASYNC110 - once in a life; connections need not tell anybody
             await asyncio.sleep(DRAIN_LOOK)
         self._send({"type": "drained"})
 

@@ -19,6 +19,7 @@ import socket
 from typing import Any, Final
 
 from bridge.errors import LocalProtocolError
+from bridge.ipc.message import DATE, SERVER
 from bridge.router.answers import (
     CHUNKED,
     CONTINUE,
@@ -130,8 +131,11 @@ class Responder(asyncio.BufferedProtocol):
             and status in USUAL
         ):
             return self._respond_rarely(status, block, size, flags, body, last)
-        lines = b"content-length: %d\r\n" % length
-        head = response_head(status, block, lines, flags, service.server, service.date())
+        if flags & (DATE | SERVER):
+            lines = b"content-length: %d\r\n" % length
+            head = response_head(status, block, lines, flags, service.server, service.date())
+        else:
+            head = USUAL[status] + service.fields() + block + b"content-length: %d\r\n\r\n" % length
         self._reply = DONE
         self._exchange = None
         self._keep_alive = True

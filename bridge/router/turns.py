@@ -10,6 +10,7 @@ found or published. Only then are the sleeping bits set; what a worker sent in b
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Mapping
 from typing import Protocol
 
 QUIET = 1  #: turns without any news before the router sleeps
@@ -38,7 +39,7 @@ class Turns:
 
     __slots__ = ("_call_soon", "_quiet", "_senders", "_turn", "dozing", "news")
 
-    def __init__(self, loop: asyncio.AbstractEventLoop, senders: dict[int, Sender]) -> None:
+    def __init__(self, loop: asyncio.AbstractEventLoop, senders: Mapping[int, Sender]) -> None:
         self.dozing = True  #: no turn is due: every sleeping bit is set
         self.news = False  #: something was published since the last turn
         self._quiet = 0
@@ -58,15 +59,20 @@ class Turns:
     def turn(self) -> None:
         """Take one batch from every worker; then another turn, or sleep."""
         found = 0
-        for sender in list(self._senders.values()):
-            found += sender.take_batch()
-        if found or self.news:
-            self.news = False
-            self._quiet = 0
-        else:
-            self._quiet += 1
-        if self._quiet <= QUIET or not self._sleep():
-            self._call_soon(self._turn)
+        again = True
+        try:
+            for sender in list(self._senders.values()):
+                found += sender.take_batch()
+            if found or self.news:
+                self.news = False
+                self._quiet = 0
+            else:
+                self._quiet += 1
+            again = self._quiet <= QUIET or not self._sleep()
+        finally:
+            # Also after an error of ours, which the loop logs: without a next turn no worker would be heard any more.
+            if again:
+                self._call_soon(self._turn)
 
     def _sleep(self) -> bool:
         for sender in list(self._senders.values()):

@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections import deque
 from typing import Protocol
 
-from bridge.ipc.message import BODY, DESCRIPTOR, HEADER, LAST, MAX_DESCRIPTORS
+from bridge.ipc.message import BODY, DESCRIPTOR, HEADER, LAST
 from bridge.ipc.segment import Segment, SegmentPool
 from bridge.router.worker_port import WorkerPort
 
@@ -60,7 +60,6 @@ class Upload:
         "_under_way",
         "_unsent",
         "_window",
-        "consumed",
         "port",
         "stream",
     )
@@ -68,7 +67,6 @@ class Upload:
     def __init__(self, source: Source, pool: SegmentPool, window: int) -> None:
         self.stream = 0
         self.port: WorkerPort | None = None  # known once the worker has said something
-        self.consumed = False  # whether the worker has taken any of it: then the request cannot be run again
         self._source = source
         self._pool = pool
         self._window = window
@@ -133,14 +131,13 @@ class Upload:
             self._under_way += size
             if run.filled == run.room:
                 self._ship(last=False)
-        if complete or self._hungry:
+        if complete or (self._hungry and position):
             self._ship(last=complete)
         self._keep_room()
 
     def wanted(self, consumed: int) -> None:
         """The worker has consumed `consumed` bytes since the last time, and asks for more."""
         if consumed:
-            self.consumed = True
             self._under_way = max(0, self._under_way - consumed)
             self._free(consumed)
         self._hungry = True
@@ -158,10 +155,13 @@ class Upload:
         for run, last in unsent:
             self._send(run, last)
 
-    def first_pieces(self) -> tuple[list[tuple[int, int, int]], bool]:
-        """What has been shipped already, to travel with the REQUEST: (descriptors, whether that is all)."""
-        pieces = []
-        while self._unsent and len(pieces) < MAX_DESCRIPTORS - 1:
+    def first_pieces(self, most: int) -> tuple[list[tuple[int, int, int]], bool]:
+        """What has been shipped already, to travel with the REQUEST: (at most `most` descriptors, whether that is all).
+
+        Each piece is given once: the caller keeps them until the REQUEST is published.
+        """
+        pieces: list[tuple[int, int, int]] = []
+        while self._unsent and (len(pieces) < most or self._unsent[0][0] is None):
             run, last = self._unsent.pop(0)
             if run is not None:
                 pieces.append((run.segment.number, run.first, run.filled))
@@ -171,7 +171,7 @@ class Upload:
 
     def memory_ready(self) -> None:
         """There is memory again."""
-        if self._held or self._complete:
+        if self._held:
             self.feed(b"", self._complete)
         self._resume()
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import os
 import weakref
 from typing import Any, Protocol
 
@@ -25,7 +26,7 @@ _STARVED = 1 << 16
 class Answered(Protocol):
     """What a worker's messages are handed to: one exchange."""
 
-    def on_message(
+    def on_message(  # noqa: PLR0913 - the parts of one message
         self,
         port: WorkerPort,
         kind: int,
@@ -80,6 +81,7 @@ class WorkerPort:
     __slots__ = (
         "_flying",
         "application",
+        "leaving",
         "limit",
         "loop",
         "number",
@@ -95,6 +97,7 @@ class WorkerPort:
         self.waiter = waiter
         self.application = application
         self.limit = 0  # requests at once; 0 until the worker says that it is ready
+        self.leaving = 0  # requests that it was running when it began to drain
         self.loop = application.loop
         self._flying: dict[int, tuple[weakref.ref[Any], int, int]] = {}
 
@@ -142,7 +145,9 @@ class WorkerPort:
         """Handle everything that the worker published before it died."""
         queue = self.port.incoming
         try:
-            while count := queue.drain(BATCH) & _COUNT:
+            # Not until it is empty: whoever closed his link and lives on could go on publishing.
+            for _ in range(0, queue.length() + BATCH, BATCH):
+                count = queue.drain(BATCH) & _COUNT
                 dispatch(queue, count, self._handle)
         except RemoteProtocolError as error:
             self.application.log.error("worker %d (pid %d): %s", self.number, self.pid, error)
@@ -152,6 +157,8 @@ class WorkerPort:
         try:
             while received := self.port.link.receive():
                 message, fds = received
+                for fd in fds:
+                    os.close(fd)
                 if message.get("type") != "attached" or fds or not isinstance(message.get("limit"), int):
                     raise RemoteProtocolError(f"unexpected message {message.get('type')!r} on its link")
                 self.application.ready(self, message["limit"])
@@ -160,7 +167,7 @@ class WorkerPort:
         except RemoteProtocolError as error:
             self.application.cut(self, str(error))
 
-    def _handle(
+    def _handle(  # noqa: PLR0913 - the parts of one message
         self,
         stream: int,
         kind: int,
@@ -222,4 +229,3 @@ class WorkerPort:
         self.loop.remove_reader(self.port.bell.fileno())
         self.loop.remove_reader(self.port.link.fileno())
         self.port.close()
-

@@ -21,6 +21,8 @@ stream has taken all of its response.
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable, Coroutine
+from functools import partial
 from logging import Logger
 from typing import Any
 
@@ -75,6 +77,8 @@ class RequestCycle:
         application = self._application
         stream = self._stream
         try:
+            if not stream.begin():
+                return
             scope = application.build(stream.head, stream.number)
             self._head_request = scope["method"] == "HEAD"
             await application.target(scope, self.receive, self.send)
@@ -256,11 +260,15 @@ class AsgiApplication:
         self.tasks: set[asyncio.Task[None]] = set()  #: requests in flight; the loop itself refers to tasks only weakly
         self._held: list[RequestCycle] = []
         self._loop = loop
+        # The loop's create_task does the same, slower; one that somebody has given a task factory is respected.
+        self._task: Callable[[Coroutine[Any, Any, None]], asyncio.Task[None]] = (
+            loop.create_task if loop.get_task_factory() else partial(asyncio.Task, loop=loop, name="request")
+        )
 
     def start(self, stream: Stream) -> None:
         """Run one request in a task of its own."""
         cycle = RequestCycle(self, stream)
-        cycle.task = task = self._loop.create_task(cycle.run())
+        cycle.task = task = self._task(cycle.run())
         self.tasks.add(task)
 
     def hold(self, cycle: RequestCycle) -> None:

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import os
 from collections.abc import Callable
 from typing import Any
 
@@ -62,7 +63,8 @@ class Attached:
         self._accepting = True
         self._full = False  # the limit has bound: the next stream that ends looks at the queue again
         self._alive = True
-        self._turn = self.turn
+        self._turn = self._next_turn
+        self._due = False  # a turn is on its way
         self._bound = False
 
     def open(self) -> None:
@@ -83,11 +85,21 @@ class Attached:
                 self.port.link.send({"type": "attached", "limit": 0})
             except PeerLost:
                 self._end()
+            self._schedule()
 
     # Taking
 
     def _on_bell(self) -> None:
         self.port.bell.hush()
+        self.turn()
+
+    def _schedule(self) -> None:
+        if not self._due:
+            self._due = True
+            self.loop.call_soon(self._turn)
+
+    def _next_turn(self) -> None:
+        self._due = False
         self.turn()
 
     def turn(self) -> None:
@@ -97,7 +109,7 @@ class Attached:
         try:
             found = self._take()
             if found or not self._doze():
-                self.loop.call_soon(self._turn)
+                self._schedule()
         except RemoteProtocolError as error:
             # The memory is shared with the other workers of this application: any of them may have broken it.
             logging.getLogger("bridge").error("leaving the router: %s", error)
@@ -122,8 +134,10 @@ class Attached:
             if count:
                 dispatch(self._queue, count, self._on_request)
                 found += count
-        elif self._accepting:
-            self._at_limit()
+        else:
+            if self._accepting:
+                self._at_limit()
+            self._leave_it()
         return found
 
     def _doze(self) -> bool:
@@ -131,11 +145,20 @@ class Attached:
             return False
         return not self._accepting or self._full or self._queue.doze(self._waiter)
 
+    def _leave_it(self) -> None:
+        # A ring that came because of this worker's sleeping bit belongs to somebody who takes requests.
+        self._queue.rouse(self._waiter)
+        if other := self._queue.wake():
+            self._send_baton(other - 1)
+
+    def _send_baton(self, waiter: int) -> None:
+        self.send(HEADER.pack(0, BATON_MESSAGE, 0, 0, 0, 0, waiter, 0))
+
     def _pass_on(self, result: int) -> None:
         if result & STARVED:
             self.port.peer_bell.ring()
         if result >> BATON:
-            self.send(HEADER.pack(0, BATON_MESSAGE, 0, 0, 0, 0, (result >> BATON) - 1, 0))
+            self._send_baton((result >> BATON) - 1)
 
     def _at_limit(self) -> None:
         self._full = True
@@ -147,6 +170,8 @@ class Attached:
 
     def _resume(self) -> None:
         """Let the streams that wait for room try again."""
+        if not self._alive:
+            return
         if self.port.flush():
             blocked, self._blocked = self._blocked, {}
             for stream in blocked:
@@ -155,7 +180,7 @@ class Attached:
         for stream in short:
             stream.pump()
 
-    def _on_request(
+    def _on_request(  # noqa: PLR0913 - the parts of one message
         self,
         stream: int,
         kind: int,
@@ -168,10 +193,6 @@ class Attached:
     ) -> None:
         if kind != REQUEST:
             raise RemoteProtocolError(f"message {kind} in the application's queue")
-        if self._tracking.move(stream, Event.START) == LOST:
-            # Cancelled between the claim and now: the application never sees it.
-            self.give_up(stream, b"")
-            return
         if descriptors:
             payload += b"".join([self._read(*descriptor) for descriptor in descriptors])
         request = WorkerStream(self, stream, number, size, payload[:head])
@@ -182,14 +203,14 @@ class Attached:
         self.streams[stream] = request
         self._start(request)
 
-    def _on_message(
+    def _on_message(  # noqa: PLR0913 - the parts of one message
         self,
         stream: int,
         kind: int,
         flags: int,
         size: int,
-        number: int,
-        head: int,
+        number: int,  # noqa: ARG002 - as every handler of messages
+        head: int,  # noqa: ARG002
         descriptors: list[tuple[int, int, int]] | None,
         inline: bytes,
     ) -> None:
@@ -217,10 +238,22 @@ class Attached:
 
     # Sending, for the streams
 
+    def begin(self, stream: int) -> bool:
+        """The stream's application starts; False when it was cancelled before.
+
+        Not before: what was claimed but has not begun when this worker dies is run by another one.
+        """
+        return self._alive and self._tracking.move(stream, Event.START) != LOST
+
     def send(self, message: bytes) -> None:
         """Send a message that does not change its stream's state."""
-        if self._alive:
+        if not self._alive:
+            return
+        try:
             self.port.send(message)
+        except RemoteProtocolError as error:
+            logging.getLogger("bridge").error("leaving the router: %s", error)
+            self._end()
 
     def answer(self, stream: int, event: Event, message: bytes) -> int:
         """Change the stream's state and send; CANCELLED when nobody waits any more."""
@@ -236,7 +269,7 @@ class Attached:
                 return CANCELLED if result == LOST else result
         if self._tracking.move(stream, event) == LOST:
             return CANCELLED
-        port.send(message)
+        self.send(message)
         return 0
 
     def give_up(self, stream: int, message: bytes) -> None:
@@ -245,7 +278,7 @@ class Attached:
             return
         if self._tracking.move(stream, Event.FINISH) == LOST:
             self._tracking.move(stream, Event.CONFIRM)
-        self.port.send(message)
+        self.send(message)
 
     def clear(self) -> bool:
         """Whether everything sent so far is in the router's queue."""
@@ -266,23 +299,32 @@ class Attached:
         self.streams.pop(number, None)
         if self._full:
             self._full = False
-            self.loop.call_soon(self._turn)
+            self._schedule()
 
     # The router's end
 
     def _on_link(self) -> None:
         try:
             while received := self.port.link.receive():
-                message, fds = received
-                if message.get("type") != "segment" or len(fds) != 1:
-                    raise RemoteProtocolError(f"unexpected message {message.get('type')!r} from the router")
-                geometry = self._geometry
-                number = int(message["segment"])
-                self._segments[number] = Segment(
-                    fds[0], number, geometry.chunk_size, geometry.chunks, self._worker, create=False
-                )
+                self._add_segment(*received)
         except PeerLost:
             self._end()
+        except (RemoteProtocolError, OSError) as error:
+            logging.getLogger("bridge").error("leaving the router: %s", error)
+            self._end()
+
+    def _add_segment(self, message: dict[str, Any], fds: list[int]) -> None:
+        geometry = self._geometry
+        number = message.get("segment")
+        try:
+            if message.get("type") != "segment" or len(fds) != 1 or not isinstance(number, int):
+                raise RemoteProtocolError(f"unexpected message {message.get('type')!r} from the router")
+            segment = Segment(fds[0], number, geometry.chunk_size, geometry.chunks, self._worker, create=False)
+        except BaseException:
+            for fd in fds:
+                os.close(fd)
+            raise
+        self._segments[number] = segment
 
     def _end(self) -> None:
         """The router is gone: nobody waits for anything that came from it."""
@@ -298,5 +340,3 @@ class Attached:
         for segment in self._segments.values():
             segment.close()
         self._lost(self)
-
-

@@ -65,7 +65,7 @@ class AsgiServer:
         with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
             return runner.run(self._serve(target))
 
-    def stop(self, graceful: bool) -> None:  # noqa: FBT001 - called with a signal's meaning
+    def stop(self, graceful: bool) -> None:
         """Leave: finish what runs first, or quickly. May be called again, and from a signal handler."""
         self._graceful = graceful and (self._graceful or not self._leaving)
         self._leaving = True
@@ -119,7 +119,8 @@ class AsgiServer:
     async def _flushed(self) -> None:
         """Let messages that found a full queue reach the router."""
         end = asyncio.get_running_loop().time() + QUICK
-        while any(not router.clear() for router in self._routers) and asyncio.get_running_loop().time() < end:
+        # At the end of the process's life: no event is worth its bookkeeping on the way of every message.
+        while any(not router.clear() for router in self._routers) and asyncio.get_running_loop().time() < end:  # noqa: ASYNC110
             await asyncio.sleep(0.01)
 
     def _failed(self, error: TargetError) -> int:
@@ -167,7 +168,9 @@ class AsgiServer:
             self._log.error("main sent what a worker does not understand: %r", error)
 
     def _introduced(self, link: Link) -> None:
-        if self._ready:
+        if self._leaving:
+            link.close()
+        elif self._ready:
             self._wait_for_offer(link)
         else:
             self._offers.append(link)

@@ -7,12 +7,13 @@ Small messages travel in the queue item. A larger body is copied into chunks of 
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections import deque
 from typing import Protocol
 
 from bridge.core import CANCELLED, NONE
 from bridge.errors import StreamCancelled
-from bridge.ipc.message import ABORT, ACK, DATA, DESCRIPTOR, HEADER, LAST, RESPONSE, WANT
+from bridge.ipc.message import ABORT, ACK, DATA, DESCRIPTOR, HEADER, LAST, MAX_DESCRIPTORS, RESPONSE, WANT
 from bridge.ipc.segment import Segment
 from bridge.ipc.stream import Event
 
@@ -27,6 +28,9 @@ class Router(Protocol):
     segment: Segment  #: where response bodies are put
     room: int  #: payload bytes that fit into a queue item
     window: int  #: bytes of one response that may be on their way
+
+    def begin(self, stream: int) -> bool:
+        """The stream's application starts; False when it was cancelled before."""
 
     def send(self, message: bytes) -> None:
         """Send a message that does not change the stream's state."""
@@ -96,6 +100,13 @@ class WorkerStream:
         self._pending: deque[tuple[memoryview, bool]] | None = None  # body that found no room: (bytes, last)
         self._unacknowledged = 0  # bytes sent that have not left for the client
 
+    def begin(self) -> bool:
+        """The application is about to run; False = nobody waits for it any more, so it must not."""
+        if not self.cancelled and self._router.begin(self._stream):
+            return True
+        self.cancelled = True
+        return False
+
     # Body of the request
 
     def deliver(self, data: bytes, last: bool) -> None:
@@ -122,7 +133,7 @@ class WorkerStream:
 
     async def readable(self) -> None:
         """Wait until `take` has something, the body has ended, or nobody waits for the answer any more."""
-        if self._parts or self.ended or self.cancelled:
+        if self._parts or self.ended or self.cancelled or self.over:
             return
         self._want()
         await self._wait_reader()
@@ -162,10 +173,17 @@ class WorkerStream:
         length = len(block) + len(body)
         if length <= self._router.room:
             self._unacknowledged += len(body)
-            flags |= LAST if last else 0
+            flags |= LAST if last else self._ack_flag()
             header = _pack(self._stream, RESPONSE, flags, 0, length, size, status, len(block))
             self._answer(header + block + body, last)
             return last or self._writable()
+        segment = self._router.segment
+        if len(block) > segment.chunk_size * segment.count:
+            logging.getLogger("bridge").error(
+                "a response head of %d bytes is more than shared memory takes", len(block)
+            )
+            self.abort()
+            return False
         self._head = (flags, size, status, block)
         self._pending = deque([(memoryview(body), last)])
         return self.pump()
@@ -220,6 +238,8 @@ class WorkerStream:
         if self._writable():
             self._wake_writer()
             return True
+        if not self._pending and not self._router.clear():
+            self._router.wait_for_queue(self)
         return False
 
     def acknowledged(self, size: int) -> None:
@@ -253,6 +273,7 @@ class WorkerStream:
         self._pending = None
         self._head = None
         self._wake_reader()
+        self._wake_writer()
         self._router.finished(self._stream)
 
     def _answer(self, message: bytes, last: bool) -> None:
@@ -272,7 +293,7 @@ class WorkerStream:
         if not pending:
             return False
         data, last = pending[0]
-        size = min(len(data), self._router.window - self._unacknowledged)
+        size = max(0, min(len(data), self._router.window - self._unacknowledged))
         first, got = (NONE, 0)
         if size > 0:
             first, got = self._router.segment.claim(size, 1)
@@ -298,8 +319,9 @@ class WorkerStream:
             return False
         segment, block = self._router.segment, memoryview(self._head[3])
         pieces: list[tuple[int, int, int]] = []
+        most = min(self._router.room // DESCRIPTOR.size, MAX_DESCRIPTORS)
         while block:
-            first, got = segment.claim(len(block), 1)
+            first, got = segment.claim(len(block), -(-len(block) // (most - len(pieces))))
             if not got:
                 self._release(pieces)
                 self._router.wait_for_chunks(self)

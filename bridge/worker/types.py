@@ -24,6 +24,9 @@ class Stream(Protocol):
     cancelled: bool  #: nobody waits for the response any more
     ended: bool  #: take() has given the last byte of the request body
 
+    def begin(self) -> bool:
+        """The application is about to run; False = nobody waits for it any more, so it must not."""
+
     def take(self) -> bytes | None:
         """All bytes of the request body that are here and were not taken; None = none. Never waits."""
 

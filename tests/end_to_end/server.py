@@ -22,7 +22,7 @@ from types import TracebackType
 from typing import IO, Self
 
 APPLICATIONS = Path(__file__).parent / "applications"
-PATIENCE = 40.0  #: seconds that anything may take before the test has failed; far more than it does take
+PATIENCE = 20.0  #: seconds that anything may take before the test has failed; far more than it does take
 READY = r"bridged [^ ]+ serves [^ ]+ on ([^\n]*) with \d+ workers?\n"
 #: What may not stand in a log unless the test has taken it out.
 BAD = re.compile(

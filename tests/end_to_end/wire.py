@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from types import TracebackType
 from typing import Self
 
-PATIENCE = 40.0  #: seconds without a byte after which a test has failed
+PATIENCE = 20.0  #: seconds without a byte after which a test has failed
 
 
 class BrokenAnswer(Exception):
@@ -45,7 +45,11 @@ class Wire:
         self.socket.settimeout(PATIENCE)
         if receive_buffer:
             self.socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, receive_buffer)
-        self.socket.connect(address)
+        try:
+            self.socket.connect(address)
+        except OSError:
+            self.socket.close()
+            raise
         self._buffer = b""
 
     def __enter__(self) -> Self:

@@ -237,6 +237,10 @@ class FakeService:
         """As a loop's; see `Client.settle`."""
         self.soon.append(callback)
 
+    def fields(self) -> bytes:
+        """The lines of both."""
+        return b"server: %b\r\ndate: %b\r\n" % (self.server, DATE)
+
     def date(self) -> bytes:
         """The same date always."""
         return DATE

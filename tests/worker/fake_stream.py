@@ -70,6 +70,9 @@ class FakeStream:
 
     # What the application's side does
 
+    def begin(self) -> bool:
+        return not self.cancelled
+
     def take(self) -> bytes | None:
         if not self._pieces:
             return None

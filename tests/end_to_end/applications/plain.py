@@ -261,10 +261,12 @@ async def flood(scope: Scope, receive: Receive, send: Send) -> None:
     fields = [(b"content-length", b"%d" % left)]
     await send({"type": "http.response.start", "status": 200, "headers": fields})
     piece = b"x" * int(asked(scope, "piece", "1048576"))
-    while left:
+    more = True
+    while more:
         data = piece[:left] if left < len(piece) else piece
         left -= len(data)
-        await send({"type": "http.response.body", "body": data, "more_body": left > 0})
+        more = left > 0
+        await send({"type": "http.response.body", "body": data, "more_body": more})
         flooded += len(data)
 
 

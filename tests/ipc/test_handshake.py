@@ -1,0 +1,187 @@
+"""The handshake: everything is checked before it is used, and nothing is left when it fails."""
+
+from __future__ import annotations
+
+import gc
+import os
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import pytest
+
+from bridge.core import COUNT
+from bridge.errors import BridgeError, RemoteProtocolError, VersionMismatch
+from bridge.ipc import handshake
+from bridge.ipc.doorbell import Doorbell
+from bridge.ipc.link import Link
+from bridge.ipc.port import ROUTER, Geometry, Port
+from bridge.ipc.segment import Segment, create_memory
+
+GEOMETRY = Geometry(item_size=128, queue=4, slots=16, waiters=2, chunk_size=64, chunks=8, window=512)
+
+
+@dataclass
+class Offer:
+    """What a router has made for one worker."""
+
+    port: Port
+    fds: tuple[int, ...]
+    theirs: Link
+
+    def send(self, version: str = "1", **changes: Any) -> tuple[dict[str, Any], list[int]]:
+        """Send the offer; what the worker receives, with changes."""
+        handshake.offer(self.port.link, version, GEOMETRY, (7, 1), self.fds)
+        received = self.theirs.receive()
+        assert received is not None
+        return received[0] | changes, received[1]
+
+
+def open_files() -> int:
+    """Descriptors of this process."""
+    gc.collect()
+    return len(os.listdir("/proc/self/fd"))
+
+
+@pytest.fixture(params=[True, False], ids=["memfd", "shm"])
+def offer(request: pytest.FixtureRequest, recwarn: pytest.WarningsRecorder) -> Iterator[Offer]:
+    """An offer, in memory of both kinds."""
+    memfd = bool(request.param)
+    ours, theirs = Link.pair()
+    block, _ = handshake.create_application_block(GEOMETRY, memfd=memfd)
+    handshake.open_application_block(block, GEOMETRY, ROUTER, create=True)
+    port, fd = handshake.create_port(GEOMETRY, ROUTER, memfd=memfd)
+    segment = Segment.create(7, GEOMETRY.chunk_size, GEOMETRY.chunks, ROUTER, memfd=memfd)
+    port.join(ours, Doorbell(), Doorbell(), segment)
+    fds = (block, fd, port.peer_bell.fileno(), port.bell.fileno(), segment.fd)
+    yield Offer(port, fds, theirs)
+    port.close()
+    theirs.close()
+    os.close(block)
+    os.close(fd)
+
+
+def test_both_sides_are_joined(offer: Offer) -> None:
+    """After it messages, rings and chunks go from one side to the other."""
+    message, fds = offer.send()
+    attachment = handshake.accept(offer.theirs, "1", message, fds)
+    assert (attachment.worker, attachment.waiter, attachment.geometry) == (7, 1, GEOMETRY)
+    port = attachment.port
+    offer.port.send(b"hello")
+    assert port.incoming.drain(8) & COUNT == 1
+    port.send(b"hello")
+    assert offer.port.incoming.drain(8) & COUNT == 1
+    port.peer_bell.ring()
+    assert os.eventfd_read(offer.port.bell.fileno()) == 1
+    offer.port.peer_bell.ring()
+    assert os.eventfd_read(port.bell.fileno()) == 1
+    first, _ = port.segment.claim(64, 64)
+    assert offer.port.segment.chunks.transfer(first, 1, 7, ROUTER)
+    stream = attachment.tracking.arm(3)
+    queue, tracking = handshake.open_application_block(offer.fds[0], GEOMETRY, ROUTER, create=False)
+    assert tracking.state(stream) == tracking.QUEUED
+    queue.push(stream.to_bytes(8, "little"))
+    assert attachment.queue.claim(attachment.tracking, 8) & COUNT == 1
+    assert tracking.owner(stream) == 7
+    port.close()
+
+
+def test_accepted_files_are_closed_with_the_port(offer: Offer) -> None:
+    """Once the attachment is let go of, the worker holds nothing that it has received."""
+    before = open_files()
+    message, fds = offer.send()
+    attachment = handshake.accept(Link.pair()[0], "1", message, fds)
+    attachment.port.close()
+    del attachment
+    assert open_files() == before
+
+
+@pytest.mark.parametrize(("version", "protocol"), [("2", 1), ("1", 2), ("1", None)])
+def test_another_release(offer: Offer, version: str, protocol: int | None) -> None:
+    """Processes of different releases or protocols do not talk; both versions are named, nothing is left."""
+    before = open_files()
+    message, fds = offer.send(version, protocol=protocol)
+    with pytest.raises(VersionMismatch, match="restart all of them") as caught:
+        handshake.accept(offer.theirs, "1", message, fds)
+    assert caught.value.ours == "1 (protocol 1)"
+    assert caught.value.theirs == f"{version} (protocol {protocol})"
+    del caught
+    assert open_files() == before
+
+
+@pytest.mark.parametrize("count", [0, 1, 4, 6])
+def test_another_number_of_files(offer: Offer, count: int) -> None:
+    """An offer with too few or too many files is refused, and all of them are closed."""
+    before = open_files()
+    message, fds = offer.send()
+    for fd in fds[count:]:
+        os.close(fd)
+    fds = fds[:count] + [os.dup(0) for _ in range(count - len(fds))]
+    with pytest.raises(RemoteProtocolError, match=f"{count} files"):
+        handshake.accept(offer.theirs, "1", message, fds)
+    assert open_files() == before
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"geometry": None},
+        {"geometry": {}},
+        {"geometry": {"item_size": 128}},
+        {"geometry": {**asdict(GEOMETRY), "more": 1}},
+        {"geometry": {**asdict(GEOMETRY), "item_size": 4096}},
+        {"geometry": {**asdict(GEOMETRY), "item_size": "128"}},
+        {"geometry": {**asdict(GEOMETRY), "item_size": -128}},
+        {"geometry": {**asdict(GEOMETRY), "queue": 5}},
+        {"geometry": {**asdict(GEOMETRY), "queue": 64}},
+        {"geometry": {**asdict(GEOMETRY), "queue": 1 << 40}},
+        {"geometry": {**asdict(GEOMETRY), "slots": 1 << 20}},
+        {"geometry": {**asdict(GEOMETRY), "slots": -1}},
+        {"geometry": {**asdict(GEOMETRY), "chunks": 9}},
+        {"geometry": {**asdict(GEOMETRY), "chunk_size": 32}},
+        {"geometry": {**asdict(GEOMETRY), "chunk_size": 1 << 40}},
+        {"worker": 8},
+        {"worker": None},
+        {"worker": 0},
+        {"worker": 70000},
+        {"waiter": 2},
+        {"waiter": -1},
+        {"waiter": "x"},
+    ],
+)
+def test_offers_that_do_not_hold_together(offer: Offer, changes: dict[str, Any]) -> None:
+    """Whatever is wrong with the numbers is one error that names it, and nothing is left."""
+    before = open_files()
+    message, fds = offer.send(**changes)
+    with pytest.raises(RemoteProtocolError) as caught:
+        handshake.accept(offer.theirs, "1", message, fds)
+    assert isinstance(caught.value, BridgeError)
+    del caught
+    assert open_files() == before
+
+
+@pytest.mark.parametrize("index", [0, 1, 4])
+def test_memory_that_is_too_small(offer: Offer, index: int) -> None:
+    """A file of fewer bytes than the geometry needs is refused before it is touched."""
+    before = open_files()
+    message, fds = offer.send()
+    os.close(fds[index])
+    fds[index] = create_memory(64)
+    with pytest.raises(RemoteProtocolError, match="64 bytes") as caught:
+        handshake.accept(offer.theirs, "1", message, fds)
+    del caught
+    assert open_files() == before
+
+
+@pytest.mark.parametrize("index", [0, 1, 4])
+def test_memory_that_is_something_else(offer: Offer, index: int) -> None:
+    """Memory of the right size without the right contents is refused."""
+    before = open_files()
+    message, fds = offer.send()
+    size = os.fstat(fds[index]).st_size
+    os.close(fds[index])
+    fds[index] = create_memory(size)
+    with pytest.raises(RemoteProtocolError) as caught:
+        handshake.accept(offer.theirs, "1", message, fds)
+    del caught
+    assert open_files() == before

@@ -1,0 +1,314 @@
+"""Worker ports: workers that die or lie end their own requests, cleanly, and nobody else's."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any
+
+import pytest
+
+from bridge import config
+from bridge.ipc.message import DATA, RESPONSE, UNKNOWN
+from bridge.ipc.stream import Event
+from bridge.router.framing import Framing
+from bridge.worker.stream import WorkerStream
+from tests.router.rig import (
+    GEOMETRIES,
+    HEAD,
+    TINY,
+    Rig,
+    Worker,
+    answer,
+    echo,
+    pattern,
+    raw,
+    reply,
+    run,
+    until,
+    upload,
+)
+
+UPLOAD = Framing(size=100_000)
+
+
+@pytest.fixture(params=list(GEOMETRIES))
+def memory(request: pytest.FixtureRequest) -> config.Memory:
+    """Each test runs on the usual geometry and on the smallest."""
+    return GEOMETRIES[request.param]
+
+
+# Workers that break
+
+
+def test_an_abort_after_the_head(memory: config.Memory) -> None:
+    """An application that ends in the middle of its body cuts the connection."""
+
+    async def test() -> None:
+        rig = Rig(memory)
+
+        async def serve(worker: Worker, stream: WorkerStream) -> None:
+            stream.respond(200, b"", 1000, 0, b"part", False)
+
+        rig.worker(serve)
+        connection, _ = rig.request()
+        await until(lambda: connection.aborted)
+        assert connection.body == b"part"
+        await rig.idle()
+        await rig.close()
+
+    run(test())
+
+
+def test_an_abort_before_the_head(memory: config.Memory) -> None:
+    """A stream that ends without any answer is a bad gateway."""
+
+    async def test() -> None:
+        rig = Rig(memory)
+
+        async def serve(worker: Worker, stream: WorkerStream) -> None:
+            pass
+
+        rig.worker(serve)
+        connection, exchange = rig.request()
+        await until(lambda: connection.ended)
+        assert connection.refused is not None
+        assert connection.refused[0] == exchange.status == 502
+        await rig.idle()
+        await rig.close()
+
+    run(test())
+
+
+def test_an_answer_of_another_length(memory: config.Memory, caplog: pytest.LogCaptureFixture) -> None:
+    """When the connection finds a body that does not keep its length, the worker's stream is cancelled."""
+
+    async def test() -> None:
+        rig = Rig(memory)
+        worker = rig.worker()
+        connection, _ = rig.request()
+        await until(lambda: worker.streams)
+        connection.length_kept = False
+        stream = worker.streams[0]
+        stream.respond(200, b"", 3, 0, b"four", False)
+        await asyncio.wait_for(stream.gone(), 10)
+        assert stream.cancelled
+        stream.finished()
+        await rig.idle()
+        await rig.close()
+
+    run(test())
+    assert "longer or shorter" in caplog.text
+
+
+def test_a_worker_that_dies_before_it_has_begun(memory: config.Memory) -> None:
+    """What it had only claimed goes to another worker, with its body and its long head."""
+
+    async def test() -> None:
+        rig = Rig(memory)
+        first = rig.worker()
+        await until(lambda: rig.ready)
+        body = pattern(3000)
+        head = HEAD[:-2] + b"X: " + b"y" * 500 + b"\r\n\r\n"
+        small, _ = rig.request(b"small", framing=Framing(size=5))
+        large, exchange = rig.request(body[:700], complete=False, head=head, framing=Framing(size=len(body)))
+        tracking = rig.application.tracking
+        for stream in rig.application.exchanges:
+            tracking.move(stream, Event.CLAIM, first.number)
+        first.die()
+        await until(lambda: not rig.application.workers)
+        assert rig.application.waiting == 2
+        second = rig.worker(echo)
+        position = 700
+        while position < len(body):
+            await until(lambda: not large.paused)
+            position = upload(large, exchange, body, position)
+        await until(lambda: small.complete and large.complete)
+        assert (small.body, large.body) == (b"small", body)
+        assert second.streams[-1].head.endswith(head)
+        await rig.idle()
+        await rig.close()
+
+    run(test())
+
+
+def test_a_worker_that_dies_while_it_runs(memory: config.Memory) -> None:
+    """A request that has begun is a clean 502; one whose head is out is cut."""
+
+    async def test() -> None:
+        rig = Rig(memory)
+        worker = rig.worker()
+        pairs = [rig.request() for _ in range(3)]
+        await until(lambda: len(worker.streams) == 3)
+        worker.streams[1].respond(200, b"", 1000, 0, b"part", False)
+        reply(worker.streams[2])  # published in time: it counts
+        worker.die()
+        await until(lambda: all(connection.ended for connection, _ in pairs))
+        (running, _), (begun, _), (done, _) = pairs
+        assert running.refused is not None
+        assert running.refused[0] == 502
+        assert begun.aborted
+        assert begun.body == b"part"
+        assert done.complete
+        assert len(rig.over) == 3
+        await rig.idle()
+        await rig.close()
+
+    run(test())
+
+
+def test_a_worker_that_dies_with_chunks_in_flight(memory: config.Memory) -> None:
+    """Bytes that the transport holds outlive their worker; a worker that waited for them is not rung."""
+
+    async def test() -> None:
+        rig = Rig(memory)
+        worker = rig.worker(lambda worker, stream: answer(stream, pattern(memory.window)))
+        connection, _ = rig.request()
+        connection.stalled = True
+        await until(lambda: connection.complete)
+        port = rig.application.workers[worker.number]
+        worker.attached.segment.chunks.wait()
+        worker.die()
+        await until(lambda: not rig.application.workers)
+        assert bytes(connection.held[-1])[-1:] == pattern(memory.window)[-1:]
+        connection.take()
+        assert not port._flying
+        await rig.idle()
+        await rig.close()
+
+    run(test())
+
+
+def test_a_published_answer_of_the_dead_counts(memory: config.Memory) -> None:
+    """Everything that a worker has published before its end is handled, however much it is."""
+
+    async def test() -> None:
+        rig = Rig(memory)
+        worker = rig.worker(limit=3)
+        pairs = [rig.request() for _ in range(3)]
+        await until(lambda: len(worker.streams) == 3)
+        for stream in worker.streams:
+            reply(stream)
+        rig.application.gone(worker.number, worker.number + 1000)
+        assert all(connection.complete for connection, _ in pairs)
+        await until(lambda: worker.lost)
+        await rig.idle()
+        await rig.close()
+
+    run(test())
+
+
+@pytest.mark.parametrize("kind", [RESPONSE, DATA, 77])
+def test_messages_of_foreign_streams(memory: config.Memory, kind: int, caplog: pytest.LogCaptureFixture) -> None:
+    """A message about a stream that the worker does not have costs that worker, and nobody else."""
+
+    async def test() -> None:
+        rig = Rig(memory)
+        worker = rig.worker()
+        connection, _ = rig.request()
+        await until(lambda: worker.streams)
+        raw(worker, kind, 4711)
+        await until(lambda: rig.cut)
+        assert rig.cut[0][0] == worker.number
+        assert connection.refused is not None
+        assert connection.refused[0] == 502
+        await until(lambda: worker.lost)
+        rig.worker(echo)
+        other, _ = rig.request()
+        await until(lambda: other.complete)
+        await rig.idle()
+        await rig.close()
+
+    run(test())
+    assert "is cut off" in caplog.text
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [
+        {"kind": DATA},
+        {"kind": 77},
+        {"kind": RESPONSE, "number": 200, "head": 5},
+        {"kind": RESPONSE, "number": 99},
+        {"kind": RESPONSE, "number": 1000},
+        {"kind": RESPONSE, "number": 200, "pieces": 3},
+        {"kind": RESPONSE, "number": 200, "pieces": 65},
+        {"kind": RESPONSE, "number": 200, "length": 10},
+    ],
+)
+def test_answers_that_make_no_sense(fields: dict[str, int]) -> None:
+    """A body before its head, heads that HTTP does not know, lengths that do not add up: the worker is cut off."""
+
+    async def test() -> None:
+        rig = Rig()
+        worker = rig.worker()
+        connection, _ = rig.request()
+        await until(lambda: worker.streams)
+        stream = next(iter(rig.application.exchanges))
+        raw(worker, stream=stream, **fields)
+        await until(lambda: rig.cut)
+        assert connection.refused is not None
+        assert connection.refused[0] == 502
+        await rig.idle()
+        await rig.close()
+
+    run(test())
+
+
+@pytest.mark.parametrize("piece", [(2, 0, 64), (3, 0, 64), (2, 63, 65), (2, 64, 1), (2, 0, 0), (2, 1 << 31, 64)])
+def test_descriptors_that_are_made_up(piece: tuple[int, int, int]) -> None:
+    """Chunks that the worker does not hold, or that are none, are not read."""
+
+    async def test() -> None:
+        rig = Rig(TINY)
+        worker = rig.worker()
+        connection, _ = rig.request()
+        await until(lambda: worker.streams)
+        worker.streams[0]._post([piece], last=False)
+        await until(lambda: rig.cut)
+        assert "descriptor" in rig.cut[0][1]
+        assert not connection.body
+        await rig.idle()
+        await rig.close()
+
+    run(test())
+
+
+def test_a_descriptor_that_comes_twice() -> None:
+    """The second use of the same chunks is noticed, and the first one's bytes stay what they are."""
+
+    async def test() -> None:
+        rig = Rig(TINY)
+        worker = rig.worker()
+        connection, _ = rig.request()
+        await until(lambda: worker.streams)
+        connection.stalled = True
+        stream = worker.streams[0]
+        first, _size = worker.attached.segment.claim(64, 64)
+        worker.attached.segment.write(first, b"x" * 64)
+        stream.respond(200, b"", UNKNOWN, 0, b"", False)
+        stream._post([(worker.number, first, 64)], last=False)
+        stream._post([(worker.number, first, 64)], last=False)
+        await until(lambda: rig.cut)
+        assert connection.body == b"x" * 64
+        assert connection.aborted
+        connection.held.clear()
+        await rig.idle()
+        await rig.close()
+
+    run(test())
+
+
+@pytest.mark.parametrize("message", [{"type": "nonsense"}, {"type": "attached"}, {"type": "attached", "limit": "1"}])
+def test_nonsense_on_the_link(message: dict[str, Any]) -> None:
+    """A worker that says what no worker says is cut off, and a file that it sent along is closed."""
+
+    async def test() -> None:
+        rig = Rig()
+        worker = rig.worker()
+        await until(lambda: rig.ready)
+        worker.link.send(message, [0])
+        await until(lambda: rig.cut)
+        await until(lambda: worker.lost)
+        await rig.close()
+
+    run(test())
