@@ -58,7 +58,7 @@ class Port:
         create: True for the router, which lays the queues out.
     """
 
-    __slots__ = ("_backlog", "bell", "incoming", "link", "memory", "outgoing", "peer_bell", "segment")
+    __slots__ = ("backlog", "bell", "incoming", "link", "memory", "outgoing", "peer_bell", "segment")
 
     def __init__(self, memory: mmap, geometry: Geometry, owner: int, *, create: bool) -> None:
         self.memory = memory
@@ -77,7 +77,7 @@ class Port:
         )
         router = owner == ROUTER
         self.outgoing, self.incoming = (inbox, outbox) if router else (outbox, inbox)
-        self._backlog: deque[bytes] = deque()
+        self.backlog: deque[bytes] = deque()  # messages that wait for room; empty = the next one goes straight in
         self.bell: Doorbell
         self.peer_bell: Doorbell
         self.link: Link
@@ -96,25 +96,25 @@ class Port:
         Raises:
             RemoteProtocolError: the other side has not read for `MAX_BACKLOG` messages.
         """
-        if not self._backlog:
+        if not self.backlog:
             ring = self.outgoing.push(message)
             if ring != FULL:
                 if ring:
                     self.peer_bell.ring()
                 return True
-        if len(self._backlog) >= MAX_BACKLOG:
+        if len(self.backlog) >= MAX_BACKLOG:
             raise RemoteProtocolError("the other side of the port has stopped reading")
-        self._backlog.append(message)
+        self.backlog.append(message)
         return False
 
     @property
     def clear(self) -> bool:
         """Whether nothing waits here: a message sent now goes straight into the queue."""
-        return not self._backlog
+        return not self.backlog
 
     def flush(self) -> bool:
         """Send what waits here, as far as there is room; True = nothing waits any more."""
-        backlog = self._backlog
+        backlog = self.backlog
         while backlog:
             ring = self.outgoing.push(backlog[0])
             if ring == FULL:

@@ -153,7 +153,9 @@ class Application:
     memory_ready = pump
 
     def _publish(self, exchange: Waiting) -> bool:
-        stream = self._arm()
+        stream = self.tracking.arm(self._slots.pop())
+        if stream == LOST:
+            stream = self._arm_another()
         exchange.stream = stream
         message = exchange.message()
         ring = FULL if message is None else self.queue.push(message)
@@ -173,10 +175,12 @@ class Application:
             self.pool.wait(self, exchange.memory_needed())
         return False
 
-    def _arm(self) -> int:
+    def _arm_another(self) -> int:
         # A word that is not final when its stream is over was overwritten by a worker: the slot is given up.
-        while (stream := self.tracking.arm(self._slots.pop())) == LOST:
+        stream = LOST
+        while stream == LOST:
             self.log.error("a worker of %r has overwritten a tracking word", self.settings.name)
+            stream = self.tracking.arm(self._slots.pop())
         return stream
 
     def ring(self, ring: int) -> None:

@@ -243,6 +243,8 @@ class Exchange:
                 self._upload.known(port)
         if kind == RESPONSE:
             self._on_response(flags, size, number, head, views, inline)
+            if self._over:
+                return
         elif kind == DATA:
             if not self._responding and not self._gone:
                 raise RemoteProtocolError("response body before its head")
@@ -282,7 +284,8 @@ class Exchange:
         self.sent += len(body)
         if last and not views:
             self._end()
-            self._check(self.connection.respond(number, block, announced, flags, body, True))
+            if not self.connection.respond(number, block, announced, flags, body, True):
+                self._check(False)
             return
         if self._check(self.connection.respond(number, block, announced, flags, body, False)) and views:
             self._write(flags, views, b"")
@@ -353,8 +356,9 @@ class Exchange:
     def _let_go(self) -> None:
         self._gone = True
         if not self.stream:
-            self._end()
+            # In this order: memory that it gives back is used to publish who waits, and that must not be this one.
             self.application.leave(self)
+            self._end()
             return
         tracking = self.application.tracking
         state = tracking.move(self.stream, Event.CANCEL)

@@ -49,6 +49,7 @@ class Attached:
         self.window = attachment.geometry.window
         self.room = attachment.port.outgoing.room - HEADER.size
         self.streams: dict[int, WorkerStream] = {}
+        self.taken = 0  # requests so far
         self._geometry = attachment.geometry
         self._worker = attachment.worker
         self._waiter = attachment.waiter
@@ -134,6 +135,7 @@ class Attached:
             if count:
                 dispatch(self._queue, count, self._on_request)
                 found += count
+                self.taken += count
         else:
             if self._accepting:
                 self._at_limit()
@@ -260,7 +262,7 @@ class Attached:
         if not self._alive:
             return CANCELLED
         port = self.port
-        if port.clear:
+        if not port.backlog:
             result = answer(port.outgoing, self._tracking, stream, event, message)
             if result > 0:
                 port.peer_bell.ring()

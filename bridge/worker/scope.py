@@ -34,6 +34,9 @@ Server = tuple[str, int | None] | None
 #: splitting it costs as much as the rest of a short head.
 MAX_PEERS = 4096
 
+#: Request lines without a query that are remembered with their parts.
+MAX_LINES = 1024
+
 #: Field lines that are remembered with their parts. Clients repeat most of their fields in each request.
 MAX_FIELDS = 1024
 _LONGEST_FIELD = 256  # bytes; longer lines rarely repeat
@@ -52,7 +55,7 @@ class ScopeBuilder:
         state: what lifespan startup left, of which every scope gets a shallow copy; None = no lifespan.
     """
 
-    __slots__ = ("_fields", "_known", "_peers", "_raw_root", "_root_path", "_state")
+    __slots__ = ("_fields", "_known", "_lines", "_peers", "_raw_root", "_root_path", "_state")
 
     def __init__(self, root_path: str = "", state: dict[str, Any] | None = None) -> None:
         trimmed = root_path.rstrip("/")
@@ -60,6 +63,7 @@ class ScopeBuilder:
         self._raw_root = self._root_path.encode()
         self._state = state
         self._peers: dict[bytes, tuple[Client, Server]] = {}
+        self._lines: dict[bytes, tuple[str, str, bytes, bytes]] = {}
         self._fields: dict[bytes, tuple[bytes, bytes]] = {}
         self._known = self._fields.get
 
@@ -74,25 +78,15 @@ class ScopeBuilder:
             ValueError: the head block is not one.
         """
         lines = head.split(b"\r\n")
-        peer, request_line = lines[0].rsplit(b"\n", 1)
-        addresses = self._peers.get(peer)
-        if addresses is None:
-            addresses = self._remember(peer)
-        method, _, rest = request_line.partition(b" ")
-        target = rest.partition(b" ")[0]
-        if target[:1] != b"/" or _HASH in target:
-            target = _origin_form(rest.lstrip(b" ").partition(b" ")[0])
-        raw_path, _, query = target.partition(b"?")
-        path = (unquote_to_bytes(raw_path) if _PERCENT in raw_path else raw_path).decode("utf-8", "replace")
-        if self._root_path and raw_path != b"*":
-            path = self._root_path + path
-            raw_path = self._raw_root + raw_path
+        peer, _, first = lines[0].rpartition(b"\n")
+        addresses = self._peers.get(peer) or self._remember(peer)
+        method, path, raw_path, query = self._lines.get(first) or self._read_line(first)
         known, learn = self._known, self._learn
         scope: Scope = {
             "type": "http",
             "asgi": {"version": "3.0", "spec_version": "2.4"},
             "http_version": "1.0" if number & HTTP_1_0 else "1.1",
-            "method": method.decode(),
+            "method": method,
             "scheme": "https" if number & HTTPS else "http",
             "path": path,
             "raw_path": raw_path,
@@ -106,6 +100,24 @@ class ScopeBuilder:
         if self._state is not None:
             scope["state"] = self._state.copy()
         return scope
+
+    def _read_line(self, line: bytes) -> tuple[str, str, bytes, bytes]:
+        """Method, path, raw path and query of a request line."""
+        method, _, rest = line.partition(b" ")
+        target = rest.partition(b" ")[0]
+        if target[:1] != b"/" or _HASH in target:
+            target = _origin_form(rest.lstrip(b" ").partition(b" ")[0])
+        raw_path, mark, query = target.partition(b"?")
+        path = (unquote_to_bytes(raw_path) if _PERCENT in raw_path else raw_path).decode("utf-8", "replace")
+        if self._root_path and raw_path != b"*":
+            path = self._root_path + path
+            raw_path = self._raw_root + raw_path
+        parts = (method.decode(), path, raw_path, query)
+        if not mark and len(line) <= _LONGEST_FIELD:
+            if len(self._lines) >= MAX_LINES:
+                self._lines.clear()
+            self._lines[line] = parts
+        return parts
 
     def _learn(self, line: bytes) -> tuple[bytes, bytes]:
         name, _, value = line.partition(b":")

@@ -22,7 +22,6 @@ from bridge.ipc.status import ACTIVE, REQUESTS, Row, State
 from bridge.worker.asgi import AsgiApplication
 from bridge.worker.attach import Attached
 from bridge.worker.lifespan import Lifespan
-from bridge.worker.stream import WorkerStream
 from bridge.worker.target import load, require_asgi
 
 BEAT = 1.0  #: seconds between two heartbeats
@@ -52,7 +51,7 @@ class AsgiServer:
         self._routers: list[Attached] = []
         self._offers: list[Link] = []
         self._ready = False
-        self._requests = 0
+        self._taken = 0  # requests from routers that are gone
 
     def run(self) -> int:
         """Load, start, serve and leave; returns the exit status."""
@@ -144,7 +143,7 @@ class AsgiServer:
 
     def _beat(self) -> None:
         self._row.beat()
-        self._row.words[REQUESTS] = self._requests
+        self._row.words[REQUESTS] = self._taken + sum(router.taken for router in self._routers)
         if self._ready:
             self._row.words[ACTIVE] = len(self._app.tasks)
         asyncio.get_running_loop().call_later(BEAT, self._beat)
@@ -190,7 +189,7 @@ class AsgiServer:
             if message.get("type") != "attach":
                 raise RemoteProtocolError(f"unexpected message {message.get('type')!r} from the router")
             attachment = handshake.accept(link, __version__, message, fds)
-            router = Attached(attachment, self._settings.requests_in_flight, self._start, self._lost)
+            router = Attached(attachment, self._settings.requests_in_flight, self._app.start, self._lost)
             self._routers.append(router)
             router.open()
         except PeerLost:
@@ -200,10 +199,7 @@ class AsgiServer:
             self._log.critical("cannot join the router: %s", error)
             self.stop(graceful=False)
 
-    def _start(self, stream: WorkerStream) -> None:
-        self._requests += 1
-        self._app.start(stream)
-
     def _lost(self, router: Attached) -> None:
         if router in self._routers:
             self._routers.remove(router)
+            self._taken += router.taken

@@ -272,8 +272,10 @@ class WorkerStream:
         self.over = True
         self._pending = None
         self._head = None
-        self._wake_reader()
-        self._wake_writer()
+        if self._reader is not None:
+            self._wake_reader()
+        if self._writer is not None:
+            self._wake_writer()
         self._router.finished(self._stream)
 
     def _answer(self, message: bytes, last: bool) -> None:

@@ -171,7 +171,7 @@ def test_more_downloads_than_memory(server: Server) -> None:
     """Slow readers that want more than there is wait for one another; small answers pass, and all come to an end."""
     size = 8 * MIB
     with contextlib.ExitStack() as stack:
-        wires = [stack.enter_context(Wire(server.address, receive_buffer=4096)) for _ in range(40)]
+        wires = [stack.enter_context(Wire(server.address, receive_buffer=65536)) for _ in range(40)]
         for wire in wires:
             wire.get(f"/flood?size={size}")
         progress(server)
