@@ -43,7 +43,7 @@ class Memory:
     limit: int = 104857600  #: `limits.shm` of Unit: most shared memory for bodies, per application and direction
     item_size: int = 1024  #: bytes of one queue item, header included
     queue: int = 256  #: items of one queue; a power of two
-    window: int = 262144  #: bytes of one body that may wait in shared memory, per stream and direction
+    window: int = 1048576  #: bytes of one body that may wait in shared memory, per stream and direction
     memfd: bool = True  #: False = POSIX shared memory objects, as where the kernel has no memfd
 
 

@@ -26,6 +26,11 @@ from bridge.errors import RemoteProtocolError
 
 MAGIC = b"bridgeSG"
 LAYOUT = 1
+FREE_SHARE = 4
+"""One stream may hold the fourth part of what is still free, so however many of them are slow, some is left for others.
+
+With n streams that want all they can get, each ends up with 1/(n + 4) of the memory, and 4/(n + 4) of it stays free.
+"""
 _HEADER = Struct("<8sIIII")
 _MAP_OFFSET = 64
 _PAGE = 4096
@@ -136,6 +141,10 @@ class Segment:
         first, got = self.chunks.claim_some(self.chunks_of(size), self.chunks_of(least))
         return (NONE, 0) if first == NONE else (first, got * self.chunk_size)
 
+    def share(self) -> int:
+        """Bytes that one stream may hold now; see `FREE_SHARE`."""
+        return max((self.count - self.chunks.busy()) // FREE_SHARE, 1) * self.chunk_size
+
     def view(self, first: int, size: int, skip: int = 0) -> Any:
         """A fresh buffer over `size` bytes, `skip` bytes behind the start of chunk `first`.
 
@@ -168,7 +177,18 @@ class SegmentPool:
     it needs and is called when a run of that size can be claimed.
     """
 
-    __slots__ = ("_announce", "_chunk_size", "_count", "_limit", "_memfd", "_owner", "_serving", "_waiting", "segments")
+    __slots__ = (
+        "_announce",
+        "_chunk_size",
+        "_count",
+        "_limit",
+        "_memfd",
+        "_owner",
+        "_serving",
+        "_used",
+        "_waiting",
+        "segments",
+    )
 
     def __init__(self, chunk_size: int, count: int, limit: int, owner: int, *, memfd: bool, announce: Any) -> None:
         self._chunk_size = chunk_size
@@ -179,6 +199,7 @@ class SegmentPool:
         self._announce = announce
         self._waiting: dict[Any, int] = {}
         self._serving = False
+        self._used = 0  # chunks
         self.segments: list[Segment] = []
 
     def claim(self, size: int, least: int) -> tuple[Segment, int, int] | None:
@@ -188,6 +209,7 @@ class SegmentPool:
         for segment in self.segments:
             first, got = segment.claim(size, least)
             if got:
+                self._used += segment.chunks_of(got)
                 return segment, first, got
         if len(self.segments) >= self._limit:
             return None
@@ -200,11 +222,16 @@ class SegmentPool:
         self.segments.append(segment)
         self._announce(segment)
         first, got = segment.claim(size, least)
+        self._used += segment.chunks_of(got)
         return segment, first, got
+
+    def share(self) -> int:
+        """Bytes that one stream may hold now; see `FREE_SHARE`."""
+        return max((self._limit * self._count - self._used) // FREE_SHARE, 1) * self._chunk_size
 
     def release(self, segment: Segment, first: int, count: int) -> None:
         """Give chunks back, then call those who wait for some."""
-        segment.chunks.release(first, count)
+        self._used -= segment.chunks.release(first, count)
         if self._waiting and not self._serving:
             self._serving = True
             try:
@@ -229,7 +256,7 @@ class SegmentPool:
             if probe is None:
                 return
             segment, first, got = probe
-            segment.chunks.release(first, segment.chunks_of(got))
+            self._used -= segment.chunks.release(first, segment.chunks_of(got))
             del self._waiting[waiter]
             waiter.memory_ready()
 

@@ -238,7 +238,7 @@ class Application:
         worker = WorkerPort(number, pid, port, waiter, self)
         self.workers[number] = worker
         self._bells[waiter] = port.peer_bell
-        self.queue.rouse(waiter)
+        self.queue.rouse(waiter)  # its predecessor's bit: nobody is to ring who is still booting
         try:
             handshake.offer(link, self.version, self.geometry, (number, waiter), fds)
             for known in self.pool.segments:
@@ -298,7 +298,6 @@ class Application:
             port.drain_all()
         del self.workers[port.number]
         self._bells[port.waiter] = None
-        self.queue.rouse(port.waiter)  # nobody is to ring the dead, or who comes next and is still booting
         port.stop()
         self._count()
         self._recover(port.number, port)

@@ -120,7 +120,9 @@ class Exchange:
 
     def _begin_upload(self) -> None:
         application = self.application
-        self._upload = upload = Upload(self.connection, application.pool, application.memory.window)
+        self._upload = upload = Upload(
+            self.connection, application.pool, application.memory.window, self._framing.size
+        )
         if self._body or self._complete:
             upload.feed(self._body, self._complete)
         else:

@@ -12,6 +12,9 @@ from collections.abc import Callable
 from typing import Any, Protocol
 
 
+PATIENCE = 0.002  #: seconds that a pause lasts before its socket is watched
+
+
 class Paused(Protocol):
     """A connection that is not read at the moment."""
 
@@ -26,14 +29,21 @@ class Hangups:
     Args:
         add_reader: the loop's: file descriptor, callback.
         remove_reader: the loop's: file descriptor.
+        call_later: the loop's: seconds, callback.
     """
 
-    __slots__ = ("_epoll", "_remove_reader", "_watched")
+    __slots__ = ("_call_later", "_due", "_epoll", "_fresh", "_remove_reader", "_watched")
 
     def __init__(
-        self, add_reader: Callable[[int, Callable[[], None]], None], remove_reader: Callable[[int], Any]
+        self,
+        add_reader: Callable[[int, Callable[[], None]], None],
+        remove_reader: Callable[[int], Any],
+        call_later: Callable[[float, Callable[[], None]], Any],
     ) -> None:
         self._epoll = select.epoll()
+        self._call_later = call_later
+        self._fresh: set[int] = set()  # watched, and not yet in the epoll
+        self._due = False
         self._remove_reader = remove_reader
         self._watched: dict[int, Paused] = {}
         add_reader(self._epoll.fileno(), self._on_readable)
@@ -43,16 +53,29 @@ class Hangups:
         if self._watched.get(fd) is connection:
             return
         self._watched[fd] = connection
+        # Most pauses are over at once: only those that last are worth system calls.
+        self._fresh.add(fd)
+        if not self._due:
+            self._due = True
+            self._call_later(PATIENCE, self._register)
+
+    def _register(self) -> None:
+        self._due = False
+        fresh, self._fresh = self._fresh, set()
         mask = select.EPOLLRDHUP | select.EPOLLHUP | select.EPOLLET
-        try:
-            self._epoll.register(fd, mask)
-        except FileExistsError:
-            self._epoll.modify(fd, mask)
+        for fd in fresh:
+            try:
+                self._epoll.register(fd, mask)
+            except FileExistsError:
+                self._epoll.modify(fd, mask)
 
     def forget(self, fd: int, connection: Paused) -> None:
         """End what `watch` began. Does nothing when `fd` belongs to another connection by now."""
         if self._watched.get(fd) is connection:
             del self._watched[fd]
+            if fd in self._fresh:
+                self._fresh.discard(fd)
+                return
             try:
                 self._epoll.unregister(fd)
             except OSError:
@@ -61,6 +84,7 @@ class Hangups:
     def close(self) -> None:
         """Watch nothing any more."""
         self._watched.clear()
+        self._fresh.clear()
         self._remove_reader(self._epoll.fileno())
         self._epoll.close()
 

@@ -50,7 +50,7 @@ class Service:
         self.connections: set[Connection] = set()
         self.draining = False
         self.wheel = Wheel(loop.time, loop.call_later)
-        self.hangups = Hangups(loop.add_reader, loop.remove_reader)
+        self.hangups = Hangups(loop.add_reader, loop.remove_reader, loop.call_later)
         self.call_soon = loop.call_soon
         self.accepted = 0
         self.server = f"Bridge/{__version__}".encode() if settings.http.server_version else b"Bridge"

@@ -11,9 +11,12 @@ from __future__ import annotations
 from collections import deque
 from typing import Protocol
 
-from bridge.ipc.message import BODY, DESCRIPTOR, HEADER, LAST
+from bridge.ipc.message import BODY, DESCRIPTOR, HEADER, LAST, UNKNOWN
 from bridge.ipc.segment import Segment, SegmentPool
 from bridge.router.worker_port import WorkerPort
+
+
+FIRST_RUN = 32768  #: bytes
 
 
 class Source(Protocol):
@@ -45,12 +48,16 @@ class Upload:
         source: the connection that the bytes come from.
         pool: the application's request memory.
         window: bytes that may be under way.
+        size: bytes of the whole body, or UNKNOWN.
     """
 
     __slots__ = (
         "_complete",
         "_held",
         "_hungry",
+        "_lacking",
+        "_longest",
+        "_next",
         "_paused",
         "_pool",
         "_run",
@@ -64,12 +71,15 @@ class Upload:
         "stream",
     )
 
-    def __init__(self, source: Source, pool: SegmentPool, window: int) -> None:
+    def __init__(self, source: Source, pool: SegmentPool, window: int, size: int = UNKNOWN) -> None:
         self.stream = 0
         self.port: WorkerPort | None = None  # known once the worker has said something
         self._source = source
         self._pool = pool
         self._window = window
+        self._lacking = size  # bytes that have not arrived
+        self._longest = max(window // 4, 1)  # bytes of a run
+        self._next = min(FIRST_RUN, self._longest)  # bytes of the next one
         self._run: Run | None = None  # the one being filled
         self._shipped: deque[Run] = deque()  # handed to the worker, not consumed
         self._unsent: list[tuple[Run | None, bool]] = []  # shipped before the worker was known: (run, last)
@@ -100,6 +110,7 @@ class Upload:
         if run is None:
             raise AssertionError("bytes arrived without a buffer")
         run.filled += count
+        self._lacking -= count
         self._under_way += count
         if complete:
             self._complete = True
@@ -128,6 +139,7 @@ class Upload:
             if run is None:
                 raise AssertionError("a run cannot vanish while it is filled")
             run.filled += size
+            self._lacking -= size
             self._under_way += size
             if run.filled == run.room:
                 self._ship(last=False)
@@ -189,17 +201,22 @@ class Upload:
 
     def _room(self) -> bool:
         if self._run is None:
-            claimed = self._pool.claim(self._window // 2, 1)
+            claimed = self._pool.claim(min(self._next, self._lacking) or 1, 1)
             if claimed is None:
                 self._pool.wait(self, 1)
                 return False
             self._run = Run(*claimed)
+            # A client that is slow holds little memory; one that is fast fills runs and gets longer ones.
+            self._next = min(2 * self._next, self._longest)
         return True
 
     def _keep_room(self) -> None:
         # The next run is there before the socket is read again: `buffer` never has to say no.
-        if not self._complete and (self._under_way >= self._window or not self._room()):
+        if not self._complete and (self._full() or not self._room()):
             self._pause()
+
+    def _full(self) -> bool:
+        return self._under_way >= min(self._window, self._pool.share())
 
     def _ship(self, *, last: bool) -> None:
         run, self._run = self._run, None
@@ -253,6 +270,6 @@ class Upload:
             self._source.pause_body()
 
     def _resume(self) -> None:
-        if self._paused and not self._held and self._under_way < self._window and self._room():
+        if self._paused and not self._held and not self._full() and self._room():
             self._paused = False
             self._source.resume_body()

@@ -86,7 +86,6 @@ class Attached:
                 self.port.link.send({"type": "attached", "limit": 0})
             except PeerLost:
                 self._end()
-            self._schedule()
 
     # Taking
 

@@ -19,6 +19,7 @@ from bridge.errors import BridgeError, PeerLost, RemoteProtocolError, TargetErro
 from bridge.ipc import handshake
 from bridge.ipc.link import Link
 from bridge.ipc.status import ACTIVE, REQUESTS, Row, State
+from bridge.worker import heap
 from bridge.worker.asgi import AsgiApplication
 from bridge.worker.attach import Attached
 from bridge.worker.lifespan import Lifespan
@@ -72,6 +73,7 @@ class AsgiServer:
             self._loop.call_soon_threadsafe(self._told.set)
 
     async def _serve(self, target: Any) -> int:
+        heap.keep()
         self._loop = asyncio.get_running_loop()
         if self._leaving:
             return 0

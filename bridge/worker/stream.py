@@ -66,6 +66,7 @@ class WorkerStream:
     """
 
     __slots__ = (
+        "_asked",
         "_consumed",
         "_head",
         "_parts",
@@ -98,6 +99,7 @@ class WorkerStream:
         self._writer: asyncio.Future[None] | None = None
         self._head: tuple[int, int, int, bytes] | None = None  # a head that found no room: flags, size, status, block
         self._pending: deque[tuple[memoryview, bool]] | None = None  # body that found no room: (bytes, last)
+        self._asked = False  # the router will say when bytes have left
         self._unacknowledged = 0  # bytes sent that have not left for the client
 
     def begin(self) -> bool:
@@ -245,6 +247,7 @@ class WorkerStream:
     def acknowledged(self, size: int) -> None:
         """`size` bytes of the response have left for the client."""
         self._unacknowledged = max(0, self._unacknowledged - size)
+        self._asked = False
         self.pump()
 
     def cancel(self) -> None:
@@ -266,7 +269,10 @@ class WorkerStream:
             writer.set_result(None)
 
     def _ack_flag(self) -> int:
-        return ACK if self._unacknowledged * 2 >= self._router.window else 0
+        if self._unacknowledged * 2 < self._router.window:
+            return 0
+        self._asked = True
+        return ACK
 
     def _end(self) -> None:
         self.over = True
@@ -295,7 +301,7 @@ class WorkerStream:
         if not pending:
             return False
         data, last = pending[0]
-        size = max(0, min(len(data), self._router.window - self._unacknowledged))
+        size = min(len(data), self._allowed()) if data else 0
         first, got = (NONE, 0)
         if size > 0:
             first, got = self._router.segment.claim(size, 1)
@@ -315,6 +321,13 @@ class WorkerStream:
             pending[0] = (data[size:], last)
         self._post(pieces, last and whole)
         return True
+
+    def _allowed(self) -> int:
+        """Bytes that may be put into chunks now."""
+        segment = self._router.segment
+        allowed = min(self._router.window, segment.share()) - self._unacknowledged
+        # Somebody must tell when bytes have left: a piece that asks for it goes out in any case.
+        return max(allowed, 0 if self._asked else segment.chunk_size)
 
     def _send_large_head(self) -> bool:
         if self._head is None:
@@ -336,7 +349,8 @@ class WorkerStream:
         return True
 
     def _post(self, pieces: list[tuple[int, int, int]], last: bool) -> None:
-        flags = LAST if last else self._ack_flag()
+        flags = LAST if last else ACK
+        self._asked = True
         inline = b""
         if self._head is not None:
             head_flags, size, status, block = self._head

@@ -51,9 +51,10 @@ def test_trusted_proxy(wire: Wire) -> None:
 
 def test_chain_of_proxies() -> None:
     """Trusted addresses in the list are passed over, from the right."""
-    with Server("plain:app", "--forwarded-allow-ips", "127.0.0.1, 198.51.100.0/24") as server, Wire(
-        server.address
-    ) as wire:
+    with (
+        Server("plain:app", "--forwarded-allow-ips", "127.0.0.1, 198.51.100.0/24") as server,
+        Wire(server.address) as wire,
+    ):
         assert seen(wire, *FORWARDED)["client"] == ["203.0.113.7", 0]
 
 
@@ -109,7 +110,7 @@ def test_access_log_reopened(tmp_path: Path) -> None:
 
 
 def test_access_log_standard_output() -> None:
-    """"-" is standard output; what the log says of a unix socket's client is "-" too."""
+    """ "-" is standard output; what the log says of a unix socket's client is "-" too."""
     with Server("plain:app", "--access-log", "-") as server, Wire(server.address) as wire:
         wire.get("/hello").answer()
         server.output.take(r'127\.0\.0\.1 - - \[[^]]+\] "GET /hello HTTP/1\.1" 200 6 "-" "-"\n')

@@ -38,7 +38,9 @@ def write(place: Path, body: str = "small", name: str = "small.py") -> Path:
     return place
 
 
-def failed(target: str, *options: str, status: int, app_dir: Path | None = APPLICATIONS, cwd: Path | None = None) -> str:
+def failed(
+    target: str, *options: str, status: int, app_dir: Path | None = APPLICATIONS, cwd: Path | None = None
+) -> str:
     """What a server writes that does not start, and ends with this status."""
     bind = () if "-b" in options else ("127.0.0.1:0",)
     with Server(target, *options, app_dir=app_dir, cwd=cwd, bind=bind, ready=False) as server:
@@ -61,9 +63,10 @@ def test_usual_habits(tmp_path: Path) -> None:
     """The current directory is importable, and 127.0.0.1:8000 or $PORT on every interface is the address."""
     with socket.create_server(("127.0.0.1", 0)) as probe:
         number = probe.getsockname()[1]
-    with Server(
-        "small", cwd=write(tmp_path), app_dir=None, bind=(), environment={"PORT": str(number)}
-    ) as server, Wire(("127.0.0.1", number)) as wire:
+    with (
+        Server("small", cwd=write(tmp_path), app_dir=None, bind=(), environment={"PORT": str(number)}) as server,
+        Wire(("127.0.0.1", number)) as wire,
+    ):
         assert server.url == f"http://0.0.0.0:{number}"
         assert wire.get("/").answer().text == "small"
 
@@ -73,9 +76,10 @@ def test_application_directory(tmp_path: Path) -> None:
     (tmp_path / "a").mkdir()
     (tmp_path / "b").mkdir()
     write(tmp_path / "a", "a")
-    with Server("small:app", cwd=write(tmp_path / "b", "b"), app_dir=tmp_path / "a") as server, Wire(
-        server.address
-    ) as wire:
+    with (
+        Server("small:app", cwd=write(tmp_path / "b", "b"), app_dir=tmp_path / "a") as server,
+        Wire(server.address) as wire,
+    ):
         assert wire.get("/").answer().text == "a"
 
 

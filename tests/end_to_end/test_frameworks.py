@@ -139,7 +139,9 @@ def test_django_form(django: Server, size: int) -> None:
     """A form with fields and files arrives whole: a small one is kept in memory, a large one in a temporary file."""
     content = (bytes(range(256)) * 8000)[:size]
     with client_of(django) as client:
-        answer = client.post("/form", data={"name": "Zoë"}, files={"one": ("s.txt", b"small"), "two": ("l.bin", content)})
+        answer = client.post(
+            "/form", data={"name": "Zoë"}, files={"one": ("s.txt", b"small"), "two": ("l.bin", content)}
+        )
     large = size > 100_000
     files = answer.json()["files"]
     assert answer.json()["fields"] == {"name": "Zoë"}

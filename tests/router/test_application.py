@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import os
 from typing import Any
 
 import pytest
 
 from bridge import config
+from bridge.core import BATON as BATON_SHIFT
 from bridge.errors import StreamCancelled
 from bridge.ipc.link import Link
 from bridge.ipc.message import ABORT, BATON, LAST
@@ -220,12 +222,13 @@ def test_a_busy_worker_leaves_its_ring_to_others() -> None:
         await until(lambda: busy.streams or idle.streams)
         if idle.streams:
             busy, idle = idle, busy
-        await settle()
-        rig.application.queue.doze(busy.attached._waiter)  # the bit that an earlier sleep has left
-        other, _ = rig.request()
-        await until(lambda: idle.streams)
-        reply(idle.streams[0])
-        await until(lambda: other.complete)
+        for _ in range(4):  # sleepers are rung in turn
+            await settle()
+            rig.application.queue.doze(busy.attached._waiter)  # the bit that an earlier sleep has left
+            other, _ = rig.request()
+            await until(lambda: idle.streams)
+            reply(idle.streams.pop())
+            await other.completed()
         reply(busy.streams[0])
         await rig.idle()
         await rig.close()
@@ -328,18 +331,21 @@ def test_a_worker_that_comes_after_the_dead_gets_no_rings_while_it_boots() -> No
 
 
 def test_batons_reach_the_next_sleeper() -> None:
-    """Work that one worker leaves in the queue is taken by the others, although only one of them was rung."""
+    """A worker that leaves work behind names a sleeper, and the router rings that one."""
 
     async def test() -> None:
         rig = Rig()
-        workers = [rig.worker(limit=1) for _ in range(4)]
-        await until(lambda: len(rig.ready) == 4)
+        first, second = rig.worker(), rig.worker(echo)
+        await until(lambda: len(rig.ready) == 2)
         await settle()
-        pairs = [rig.request() for _ in range(4)]
-        await until(lambda: all(worker.streams for worker in workers))
-        for worker in workers:
-            reply(worker.streams[0])
-        await until(lambda: all(connection.complete for connection, _ in pairs))
+        for worker in rig.workers:  # nobody is to be rung for the request itself
+            rig.application.queue.rouse(worker.attached._waiter)
+        connection, _ = rig.request()
+        await settle()
+        assert not connection.ended
+        first.attached._pass_on(second.attached._waiter + 1 << BATON_SHIFT)
+        await connection.completed()
+        assert second.streams
         await rig.idle()
         await rig.close()
 
@@ -526,5 +532,76 @@ def test_an_application_can_be_closed_with_requests_in_it() -> None:
         application.close()
         assert application._overdue is not None
         assert application._overdue.cancelled()
+
+    run(test())
+
+
+@pytest.mark.parametrize("message", [{"type": "nonsense"}, {"type": "segment"}, {"type": "segment", "segment": 5}])
+def test_a_router_that_makes_no_sense(message: dict[str, Any], caplog: pytest.LogCaptureFixture) -> None:
+    """The worker leaves it, and closes the files that came along."""
+
+    async def test() -> None:
+        rig = Rig()
+        worker = rig.worker()
+        await until(lambda: rig.ready)
+        before = len(os.listdir("/proc/self/fd"))
+        rig.application.workers[worker.number].port.link.send(message, [0])
+        await until(lambda: worker.lost)
+        await until(lambda: not rig.application.workers)
+        assert len(os.listdir("/proc/self/fd")) < before - 3  # link, bells and segment of both sides
+        await rig.close()
+
+    run(test())
+    assert "leaving the router" in caplog.text
+
+
+def test_a_request_that_gives_memory_back_while_it_is_published() -> None:
+    """Memory that comes free in the middle of publishing publishes nothing twice."""
+
+    async def test() -> None:
+        rig = Rig(TINY)
+        worker = rig.worker(echo)
+        await until(lambda: rig.ready)
+        application = rig.application
+        claimed = application.pool.claim(4096, 4096)
+        assert claimed is not None
+        segment, first, size = claimed
+        head = HEAD[:-2] + b"X: " + b"y" * 500 + b"\r\n\r\n"
+        pairs = [rig.request(b"body", head=head, framing=Framing(size=4)) for _ in range(3)]
+        assert application in application.pool._waiting
+        # All but one chunk at once, without telling anybody: the first request finds room, and gives some back.
+        segment.chunks.release(first + 1, segment.chunks_of(size) - 1)
+        application.pump()
+        await until(lambda: all(connection.complete for connection, _ in pairs))
+        assert len(worker.streams) == 3
+        assert all(connection.body == b"body" for connection, _ in pairs)
+        application.pool.release(segment, first, 1)
+        await rig.idle()
+        await rig.close()
+
+    run(test())
+
+
+def test_memory_in_fragments() -> None:
+    """A head that would need more pieces than its message has room for waits for longer runs."""
+
+    async def test() -> None:
+        rig = Rig(TINY)
+        rig.worker(echo)
+        await until(lambda: rig.ready)
+        pool = rig.application.pool
+        claimed = pool.claim(4096, 4096)
+        assert claimed is not None
+        segment, first, _ = claimed
+        for chunk in range(0, 64, 2):
+            pool.release(segment, first + chunk, 1)
+        connection, _ = rig.request(head=HEAD[:-2] + b"X: " + b"y" * 900 + b"\r\n\r\n")
+        await settle()
+        assert rig.application.waiting == 1
+        for chunk in range(1, 64, 2):
+            pool.release(segment, first + chunk, 1)
+        await connection.completed()
+        await rig.idle()
+        await rig.close()
 
     run(test())

@@ -28,6 +28,11 @@ class Loop:
         assert fd == self.fd
         self.callback = None
 
+    def call_later(self, seconds: float, callback: Callable[[], None]) -> None:
+        """As a loop's, but at once: a pause that lasts."""
+        assert seconds > 0
+        callback()
+
     def turn(self) -> bool:
         """One iteration; returns whether something was readable."""
         readable, _, _ = select.select([self.fd], [], [], 0)
@@ -65,7 +70,7 @@ def loop() -> Loop:
 @pytest.fixture
 def hangups(loop: Loop) -> Iterator[Hangups]:
     """Watched by that loop."""
-    watch = Hangups(loop.add_reader, loop.remove_reader)
+    watch = Hangups(loop.add_reader, loop.remove_reader, loop.call_later)
     yield watch
     watch.close()
     assert loop.callback is None

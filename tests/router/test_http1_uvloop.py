@@ -28,7 +28,7 @@ class Service(FakeService):
         loop = asyncio.get_running_loop()
         self.http = http or Http()
         self.wheel = Wheel(loop.time, loop.call_later, 0.05)
-        self.hangups = Hangups(loop.add_reader, loop.remove_reader)
+        self.hangups = Hangups(loop.add_reader, loop.remove_reader, loop.call_later)
         self.changed = asyncio.Event()
 
     def call_soon(self, callback: Callable[[], None]) -> None:

@@ -38,10 +38,12 @@ class FakePort:
         self.pool = pool
         self.body = b""
         self.pieces: list[int] = []
+        self.messages = 0
         self.last = False
 
     def send(self, message: bytes) -> None:
         assert not self.last
+        self.messages += 1
         stream, kind, flags, count, length, size, _, _ = HEADER.unpack_from(message)
         assert (stream, kind, length) == (STREAM, BODY, 0)
         assert flags in (0, LAST)
@@ -160,25 +162,24 @@ def test_a_body_that_is_fed(rig: Rig, piece: int) -> None:
 
 
 def test_the_window_stops_the_source(rig: Rig) -> None:
-    """Without a reader a window and no more is taken in; the source goes on when half of it was consumed."""
+    """Without a reader little more than a window is taken in; the source goes on when half of it was consumed."""
     rig.upload.open()
     rest = rig.fill(pattern(rig.window * 3))
+    most = rig.window * 3 // 2  # a run that was begun is filled
     assert rig.source.paused
-    assert len(rig.sent) == rig.window
-    assert rig.pool.busy() * rig.chunk_size == rig.window
+    assert rig.window <= len(rig.sent) < most
+    assert rig.pool.busy() * rig.chunk_size < most
     known(rig)
     assert rig.port.body == rig.sent
-    rig.upload.wanted(rig.window // 2)
-    assert not rig.source.paused
-    rest = rig.fill(rest)
-    assert len(rig.sent) == rig.window * 3 // 2
-    assert rig.pool.busy() * rig.chunk_size <= rig.window
-    rig.upload.wanted(rig.window)
-    rest = rig.fill(rest)
-    assert len(rig.sent) == rig.window * 5 // 2
-    rig.upload.wanted(rig.window)
-    assert rig.fill(rest) == b""
-    assert not rig.source.paused
+    consumed = 0
+    while rest:
+        assert rig.source.paused
+        consumed += rig.window // 2
+        rig.upload.wanted(rig.window // 2)
+        assert not rig.source.paused
+        rest = rig.fill(rest)
+        assert len(rig.sent) - consumed < most
+        assert rig.pool.busy() * rig.chunk_size < most + rig.window // 2
 
 
 def test_consumed_bytes_free_whole_runs_only(rig: Rig) -> None:
@@ -222,9 +223,9 @@ def test_nothing_is_shipped_without_bytes(rig: Rig) -> None:
     rig.upload.wanted(0)
     rig.upload.feed(b"", complete=False)
     rig.upload.wanted(0)
-    assert rig.port.pieces == []
+    assert rig.port.messages == 0
     rig.upload.feed(b"x", complete=False)
-    assert rig.port.pieces == [1]
+    assert rig.port.messages == 1
     assert not rig.port.last
 
 
@@ -256,7 +257,10 @@ def test_an_empty_body_ends(rig: Rig) -> None:
 def test_the_end_behind_a_full_run(rig: Rig) -> None:
     """A transfer-chunked body whose end comes alone, behind bytes that filled a run exactly, ends once."""
     known(rig)
-    size = rig.window // 2
+    rig.upload.open()
+    run = rig.upload._run
+    assert run is not None
+    size = run.room
     rig.upload.feed(pattern(size), complete=False)
     assert rig.port.body == pattern(size)
     assert not rig.port.last

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 from typing import Any
 
 import pytest
@@ -306,9 +307,11 @@ def test_nonsense_on_the_link(message: dict[str, Any]) -> None:
         rig = Rig()
         worker = rig.worker()
         await until(lambda: rig.ready)
+        before = len(os.listdir("/proc/self/fd"))
         worker.link.send(message, [0])
         await until(lambda: rig.cut)
         await until(lambda: worker.lost)
+        assert len(os.listdir("/proc/self/fd")) < before - 3  # link, bells and segment of both sides
         await rig.close()
 
     run(test())
