@@ -225,13 +225,36 @@ class SegmentPool:
         self._used += segment.chunks_of(got)
         return segment, first, got
 
+    def place(self, data: bytes, most: int) -> list[tuple[Segment, int, int]] | None:
+        """Put `data`, of at most one segment's size, into at most `most` runs: (segment, first chunk, bytes) of each.
+
+        Returns:
+            None, and nothing is held, when there is no memory for it now.
+        """
+        runs: list[tuple[Segment, int, int]] = []
+        position = 0
+        while position < len(data):
+            lacking = len(data) - position
+            claimed = self.claim(lacking, -(-lacking // (most - len(runs))))
+            if claimed is None:
+                for segment, first, size in runs:
+                    self.release(segment, first, segment.chunks_of(size))
+                return None
+            segment, first, room = claimed
+            size = min(room, lacking)
+            segment.write(first, data[position : position + size])
+            runs.append((segment, first, size))
+            position += size
+        return runs
+
     def share(self) -> int:
         """Bytes that one stream may hold now; see `FREE_SHARE`."""
         return max((self._limit * self._count - self._used) // FREE_SHARE, 1) * self._chunk_size
 
     def release(self, segment: Segment, first: int, count: int) -> None:
         """Give chunks back, then call those who wait for some."""
-        self._used -= segment.chunks.release(first, count)
+        segment.chunks.release(first, count)
+        self._used -= count  # by our own count: the map lies in memory that workers can write
         if self._waiting and not self._serving:
             self._serving = True
             try:
@@ -256,7 +279,8 @@ class SegmentPool:
             if probe is None:
                 return
             segment, first, got = probe
-            self._used -= segment.chunks.release(first, segment.chunks_of(got))
+            segment.chunks.release(first, segment.chunks_of(got))
+            self._used -= segment.chunks_of(got)
             del self._waiting[waiter]
             waiter.memory_ready()
 

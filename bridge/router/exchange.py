@@ -120,9 +120,7 @@ class Exchange:
 
     def _begin_upload(self) -> None:
         application = self.application
-        self._upload = upload = Upload(
-            self.connection, application.pool, application.memory.window, self._framing.size
-        )
+        self._upload = upload = Upload(self.connection, application.pool, application.memory.window, self._framing.size)
         if self._body or self._complete:
             upload.feed(self._body, self._complete)
         else:
@@ -159,9 +157,11 @@ class Exchange:
         pieces: list[tuple[int, int, int]] = []
         if not inline:
             # A message that was not published is made again, and its pieces are still where they were.
-            if self._head_runs is None and not self._place_head(min(room // DESCRIPTOR.size, MAX_DESCRIPTORS)):
+            if self._head_runs is None:
+                self._head_runs = self.application.pool.place(block, min(room // DESCRIPTOR.size, MAX_DESCRIPTORS))
+            if self._head_runs is None:
                 return None
-            pieces = [(segment.number, first, size) for segment, first, size in self._head_runs or ()]
+            pieces = [(segment.number, first, size) for segment, first, size in self._head_runs]
         if self._first is None:
             space = (room - len(inline)) // DESCRIPTOR.size
             self._first = upload.first_pieces(min(space, MAX_DESCRIPTORS) - len(pieces))
@@ -178,26 +178,6 @@ class Exchange:
             len(block),
         )
         return header + b"".join(DESCRIPTOR.pack(*piece) for piece in pieces) + inline
-
-    def _place_head(self, most: int) -> bool:
-        """Put the head into at most `most` runs of chunks; False = there is no memory for it now."""
-        pool, block = self.application.pool, self._block
-        runs: list[tuple[Segment, int, int]] = []
-        position = 0
-        while position < len(block):
-            lacking = len(block) - position
-            claimed = pool.claim(lacking, -(-lacking // (most - len(runs))))
-            if claimed is None:
-                for segment, first, size in runs:
-                    pool.release(segment, first, segment.chunks_of(size))
-                return False
-            segment, first, room = claimed
-            size = min(room, len(block) - position)
-            segment.write(first, block[position : position + size])
-            runs.append((segment, first, size))
-            position += size
-        self._head_runs = runs
-        return True
 
     def memory_needed(self) -> int:
         """Bytes that the head needs in chunks."""

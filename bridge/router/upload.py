@@ -15,7 +15,6 @@ from bridge.ipc.message import BODY, DESCRIPTOR, HEADER, LAST, UNKNOWN
 from bridge.ipc.segment import Segment, SegmentPool
 from bridge.router.worker_port import WorkerPort
 
-
 FIRST_RUN = 32768  #: bytes
 
 
@@ -201,7 +200,7 @@ class Upload:
 
     def _room(self) -> bool:
         if self._run is None:
-            claimed = self._pool.claim(min(self._next, self._lacking) or 1, 1)
+            claimed = self._pool.claim(min(self._next, self._lacking, self._pool.share()) or 1, 1)
             if claimed is None:
                 self._pool.wait(self, 1)
                 return False

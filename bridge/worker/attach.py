@@ -200,7 +200,7 @@ class Attached:
         if len(payload) > head:
             request.deliver(payload[head:], bool(flags & LAST))
         elif not flags & LAST:
-            request.ended = False
+            request.expect_body()
         self.streams[stream] = request
         self._start(request)
 

@@ -17,8 +17,9 @@ from bridge.ipc.message import ABORT, ACK, DATA, DESCRIPTOR, HEADER, LAST, MAX_D
 from bridge.ipc.segment import Segment
 from bridge.ipc.stream import Event
 
+JOINED = 65536  #: bytes: pieces of body are joined up to this size
+
 _pack = HEADER.pack
-_EMPTY = memoryview(b"")
 
 
 class Router(Protocol):
@@ -67,6 +68,7 @@ class WorkerStream:
 
     __slots__ = (
         "_asked",
+        "_complete",
         "_consumed",
         "_head",
         "_parts",
@@ -91,9 +93,10 @@ class WorkerStream:
         self.size = size
         self.head = head
         self.cancelled = False
-        self.ended = True  # no more body will arrive
+        self.ended = True  # `take` has given the last byte of the body
         self.over = False  # our last message is on its way
-        self._parts: list[bytes] | None = None
+        self._parts: deque[bytes] = deque()
+        self._complete = True  # no more body will arrive
         self._consumed = 0  # bytes taken since the last WANT
         self._reader: asyncio.Future[None] | None = None
         self._writer: asyncio.Future[None] | None = None
@@ -111,23 +114,34 @@ class WorkerStream:
 
     # Body of the request
 
+    def expect_body(self) -> None:
+        """Body will arrive that did not come with the head."""
+        self._complete = self.ended = False
+
     def deliver(self, data: bytes, last: bool) -> None:
         """Body bytes have arrived from the router."""
+        self._complete = last
         if data:
-            if self._parts is None:
-                self._parts = []
             self._parts.append(data)
-        self.ended = last
+        self.ended = last and not self._parts
         self._wake_reader()
 
     def take(self) -> bytes | None:
-        """All body bytes that are here now; None = none."""
+        """Body bytes that are here now; None = none. Small pieces are joined, large ones are not copied again."""
         parts = self._parts
         if not parts:
             return None
-        data = parts[0] if len(parts) == 1 else b"".join(parts)
-        self._parts = None
-        if not self.ended:
+        data = parts.popleft()
+        if parts and len(data) < JOINED:
+            pieces = [data]
+            size = len(data)
+            while parts and size + len(parts[0]) <= JOINED:
+                pieces.append(parts.popleft())
+                size += len(pieces[-1])
+            data = b"".join(pieces)
+        if self._complete:
+            self.ended = not parts
+        else:
             self._consumed += len(data)
             if self._consumed * 2 >= self._router.window:
                 self._want()
@@ -349,8 +363,11 @@ class WorkerStream:
         return True
 
     def _post(self, pieces: list[tuple[int, int, int]], last: bool) -> None:
-        flags = LAST if last else ACK
-        self._asked = True
+        flags = LAST if last else 0
+        if self._unacknowledged and not last:
+            # Of no bytes nothing would be said: who waits for that waits for ever.
+            flags = ACK
+            self._asked = True
         inline = b""
         if self._head is not None:
             head_flags, size, status, block = self._head

@@ -110,7 +110,7 @@ def test_access_log_reopened(tmp_path: Path) -> None:
 
 
 def test_access_log_standard_output() -> None:
-    """ "-" is standard output; what the log says of a unix socket's client is "-" too."""
+    """The name "-" is standard output."""
     with Server("plain:app", "--access-log", "-") as server, Wire(server.address) as wire:
         wire.get("/hello").answer()
         server.output.take(r'127\.0\.0\.1 - - \[[^]]+\] "GET /hello HTTP/1\.1" 200 6 "-" "-"\n')

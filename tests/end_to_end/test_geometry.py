@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import os
 import random
+import re
 import signal
 import threading
 from collections.abc import Iterator
@@ -16,6 +17,7 @@ from tests.end_to_end.wire import BrokenAnswer, Wire
 
 TINY = ("chunk_size=64", "chunks=64", "item_size=256", "queue=4", "window=512", "limit=16384")
 NAMED = ("memfd=false",)
+UNSEALED = r"[^\n]*shared memory without memfd: [^\n]*\n(?:  [^\n]*\n)?"  #: what the operator is told then
 
 
 @pytest.fixture(scope="module", params=[TINY, TINY + NAMED, NAMED], ids=["tiny", "tiny-named", "named"])
@@ -24,6 +26,11 @@ def server(request: pytest.FixtureRequest) -> Iterator[Server]:
     options = [word for setting in request.param for word in ("--set", f"memory.{setting}")]
     with Server("plain:app", "-w", "2", *options) as running:
         yield running
+        if "memfd=false" in request.param:
+            running.main.send_signal(signal.SIGTERM)
+            running.log.all()
+            running.log.rest, warnings = re.subn(UNSEALED, "", running.log.rest)
+            assert warnings
 
 
 def test_pipelining(wire: Wire) -> None:
@@ -82,7 +89,7 @@ def test_more_requests_than_items(server: Server) -> None:
         wire.socket.close()
 
 
-@pytest.mark.parametrize("longest", [100, 1200], ids=["short-heads", "long-heads"])
+@pytest.mark.parametrize("longest", [40, 1200], ids=["short-heads", "long-heads"])
 def test_many_at_once(server: Server, longest: int) -> None:
     """Clients with heads and bodies of all sizes, some of whom leave, get what they asked for."""
     failures: list[str] = []
@@ -93,7 +100,7 @@ def test_many_at_once(server: Server, longest: int) -> None:
             for _ in range(30):
                 with Wire(server.address) as wire:
                     body = dice.randbytes(dice.choice((10, 300, 3000, 20000)))
-                    value = "v" * dice.choice((5, longest // 4, longest))
+                    value = "v" * dice.choice((5, longest // 2, longest))
                     if dice.random() < 0.2:
                         wire.send(b"POST /echo HTTP/1.1\r\nHost: t\r\nContent-Length: 9999\r\n\r\n", body[:5000])
                         continue
@@ -136,9 +143,8 @@ def test_deaths(server: Server) -> None:
         for victim in victims:
             os.kill(victim, signal.SIGKILL)
         assert up.answer().status == 502
-        with pytest.raises((BrokenAnswer, ConnectionResetError)):
-            while True:
-                down.receive()
+        with pytest.raises(BrokenAnswer):
+            down.exactly(100000000)
     for victim in victims:
         server.log.take(rf"[^\n]*\(pid {victim}\) ended: signal SIGKILL\n")
     until(lambda: len(server.workers) == 2, "there are two workers again")

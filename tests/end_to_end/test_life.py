@@ -198,11 +198,12 @@ def test_worker_dies_in_a_response(query: str, version: str) -> None:
         victim = int(server.log.take(r"hold_response at never in (\d+)\n")[1])
         assert wire.head().status == 200
         os.kill(victim, signal.SIGKILL)
-        with pytest.raises(ConnectionResetError):
-            # without a length on 1.0 only a reset tells the broken end from the right one
-            assert b"56789" not in wire.rest()
-            if query or version == "1.1":
-                raise ConnectionResetError
+        if query or version == "1.1":
+            with contextlib.suppress(ConnectionResetError):
+                assert b"56789" not in wire.rest()
+        else:  # without a length only a reset tells the broken end from the right one
+            with pytest.raises(ConnectionResetError):
+                wire.rest()
         server.log.take(DIED.format(victim))
         assert worker_of(server) != victim
 

@@ -6,7 +6,6 @@ import contextlib
 import socket
 import struct
 from dataclasses import dataclass
-from types import TracebackType
 from typing import Self
 
 PATIENCE = 20.0  #: seconds without a byte after which a test has failed
@@ -57,7 +56,7 @@ class Wire:
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(self, *_: type[BaseException] | BaseException | TracebackType | None) -> None:
+    def __exit__(self, *_: object) -> None:
         self.socket.close()
 
     def send(self, *parts: bytes) -> Self:

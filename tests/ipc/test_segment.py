@@ -311,3 +311,18 @@ def test_a_segment_that_cannot_be_mapped_leaves_no_descriptor(monkeypatch: pytes
     with pytest.raises(OSError, match="Cannot allocate"):
         Segment.create(1, 64, 4, 1)
     assert len(os.listdir("/proc/self/fd")) == before
+
+
+def test_shares(pool: SegmentPool, segment: Segment) -> None:
+    """A stream may hold a quarter of what is free, at least one chunk; segments that do not exist yet are free."""
+    assert segment.share() == 128
+    segment.claim(256, 256)
+    assert segment.share() == 64
+    segment.claim(256, 256)
+    assert segment.share() == 64
+    assert pool.share() == 128
+    run = pool.claim(256, 256)
+    assert run is not None
+    assert pool.share() == 64
+    pool.release(run[0], run[1], 4)
+    assert pool.share() == 128

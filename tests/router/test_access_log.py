@@ -48,7 +48,7 @@ def written(path: Path, *lines: tuple[str, bytes, int, int]) -> list[str]:
 
 
 def test_a_line(tmp_path: Path) -> None:
-    """The combined format: client, time, request line, status, size, referer, user agent."""
+    """The combined format: client, time, request line, status, size, referer, name of the client."""
     (line,) = written(tmp_path / "log", ("192.0.2.7", HEAD, 200, 12))
     assert re.fullmatch(
         r"192\.0\.2\.7 - - \[\d\d/[A-Z][a-z]{2}/\d{4}:\d\d:\d\d:\d\d [+-]\d{4}\]"

@@ -59,14 +59,20 @@ def say(text: str) -> None:
 
 def asked(scope: Scope, name: str, default: str = "") -> str:
     """One value of the query."""
-    return parse_qs(scope["query_string"].decode()).get(name, [default])[0]
+    query: bytes = scope["query_string"]
+    return parse_qs(query.decode()).get(name, [default])[0]
+
+
+def opened(file: str) -> bool:
+    """Whether the test has opened this gate."""
+    return Path(os.environ["GATES"], file).exists()
 
 
 async def gate(name: str, scope: Scope) -> None:
     """Wait for the test."""
     file = asked(scope, "gate")
     say(f"{name} at {file} in {os.getpid()}")
-    while not Path(os.environ["GATES"], file).exists():
+    while not opened(file):  # noqa: ASYNC110 - a file tells no event
         await asyncio.sleep(0.01)
 
 
@@ -79,12 +85,12 @@ async def answer(send: Send, body: bytes, status: int = 200, *fields: tuple[byte
 
 async def body_of(receive: Receive) -> bytes:
     """The whole request body."""
-    body = b""
+    body = bytearray()
     while True:
         message = await receive()
         body += message.get("body", b"")
         if not message.get("more_body"):
-            return body
+            return bytes(body)
 
 
 @path
@@ -219,7 +225,7 @@ async def block(scope: Scope, receive: Receive, send: Send) -> None:
     """Stop the whole worker at the gate."""
     file = asked(scope, "gate")
     say(f"block at {file} in {os.getpid()}")
-    while not Path(os.environ["GATES"], file).exists():
+    while not opened(file):
         time.sleep(0.01)  # noqa: ASYNC251 - the loop stands still on purpose
     await answer(send, b"blocked")
 

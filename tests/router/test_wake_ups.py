@@ -1,0 +1,189 @@
+"""Wake-ups: no request waits beside a worker that sleeps."""
+
+from __future__ import annotations
+
+import pytest
+
+from bridge import config
+from bridge.core import BATON as BATON_SHIFT
+from bridge.ipc.message import BATON
+from bridge.router.framing import Framing
+from tests.router.rig import (
+    GEOMETRIES,
+    Rig,
+    echo,
+    raw,
+    reply,
+    run,
+    settle,
+    until,
+)
+
+UPLOAD = Framing(size=100_000)
+
+
+@pytest.fixture(params=list(GEOMETRIES))
+def memory(request: pytest.FixtureRequest) -> config.Memory:
+    """Each test runs on the usual geometry and on the smallest."""
+    return GEOMETRIES[request.param]
+
+
+def test_a_busy_worker_leaves_its_ring_to_others() -> None:
+    """A worker at its limit whose sleeping bit was still set passes the ring on: no request waits beside a sleeper."""
+
+    async def test() -> None:
+        rig = Rig()
+        busy = rig.worker(limit=1)
+        idle = rig.worker(limit=1)
+        await until(lambda: len(rig.ready) == 2)
+        await settle()
+        rig.request()
+        await until(lambda: busy.streams or idle.streams)
+        if idle.streams:
+            busy, idle = idle, busy
+        for _ in range(4):  # sleepers are rung in turn
+            await settle()
+            rig.application.queue.doze(busy.attached._waiter)  # the bit that an earlier sleep has left
+            other, _ = rig.request()
+            await until(lambda: idle.streams)
+            reply(idle.streams.pop())
+            await other.completed()
+        reply(busy.streams[0])
+        await rig.idle()
+        await rig.close()
+
+    run(test())
+
+
+def test_a_draining_worker_leaves_its_ring_to_others() -> None:
+    """A worker that leaves clears its sleeping bit, and what it is rung for goes to another one."""
+
+    async def test() -> None:
+        rig = Rig()
+        leaving = rig.worker()
+        staying = rig.worker(echo)
+        await until(lambda: len(rig.ready) == 2)
+        await settle()
+        leaving.attached.drain()
+        pairs = [rig.request() for _ in range(20)]
+        await until(lambda: all(connection.complete for connection, _ in pairs))
+        assert not leaving.streams
+        await settle()
+        for _ in range(3):
+            connection, _ = rig.request()
+            await connection.completed()
+        assert len(staying.streams) == 23
+        await rig.idle()
+        await rig.close()
+
+    run(test())
+
+
+def test_a_draining_worker_takes_no_room_from_others() -> None:
+    """Requests that still run in a worker that leaves do not count against those who stay."""
+
+    async def test() -> None:
+        rig = Rig()
+        leaving = rig.worker(limit=3)
+        old = [rig.request() for _ in range(3)]
+        await until(lambda: len(leaving.streams) == 3)
+        rig.worker(echo, limit=1)
+        leaving.attached.drain()
+        await until(lambda: not rig.application.workers[leaving.number].limit)
+        connection, _ = rig.request()
+        await until(lambda: connection.complete)
+        for stream in leaving.streams:
+            reply(stream)
+        await until(lambda: all(connection.complete for connection, _ in old))
+        await rig.idle()
+        await rig.close()
+
+    run(test())
+
+
+def test_the_dead_may_have_owed_a_ring() -> None:
+    """A worker that sleeps without its bit, because the dead had cleared it, is rung when the dead is found."""
+
+    async def test() -> None:
+        rig = Rig()
+        dead = rig.worker()
+        alive = rig.worker(echo)
+        await until(lambda: len(rig.ready) == 2)
+        await settle()
+        queue = rig.application.queue
+        queue.rouse(alive.attached._waiter)
+        queue.rouse(dead.attached._waiter)
+        connection, _ = rig.request()
+        await settle()
+        assert not connection.complete
+        dead.die()
+        await until(lambda: connection.complete)
+        await rig.idle()
+        await rig.close()
+
+    run(test())
+
+
+def test_a_worker_that_comes_after_the_dead_gets_no_rings_while_it_boots() -> None:
+    """The sleeping bit of a dead worker is not the next one's: a ring goes to somebody who takes requests."""
+
+    async def test() -> None:
+        rig = Rig()
+        dead = rig.worker()
+        alive = rig.worker(echo)
+        await until(lambda: len(rig.ready) == 2)
+        await settle()
+        dead.die()
+        await until(lambda: len(rig.application.workers) == 1)
+        await settle()
+        booting = rig.worker(attach=False)
+        assert rig.application.workers[booting.number].waiter == dead.attached._waiter
+        for _ in range(3):
+            connection, _ = rig.request()
+            await connection.completed()
+            await settle()
+        assert len(alive.streams) == 3
+        await rig.idle()
+        await rig.close()
+
+    run(test())
+
+
+def test_batons_reach_the_next_sleeper() -> None:
+    """A worker that leaves work behind names a sleeper, and the router rings that one."""
+
+    async def test() -> None:
+        rig = Rig()
+        first, second = rig.worker(), rig.worker(echo)
+        await until(lambda: len(rig.ready) == 2)
+        await settle()
+        for worker in rig.workers:  # nobody is to be rung for the request itself
+            rig.application.queue.rouse(worker.attached._waiter)
+        connection, _ = rig.request()
+        await settle()
+        assert not connection.ended
+        first.attached._pass_on(second.attached._waiter + 1 << BATON_SHIFT)
+        await connection.completed()
+        assert second.streams
+        await rig.idle()
+        await rig.close()
+
+    run(test())
+
+
+def test_a_baton_for_nobody(memory: config.Memory) -> None:
+    """A baton for a waiter that does not exist is dropped."""
+
+    async def test() -> None:
+        rig = Rig(memory)
+        worker = rig.worker(echo)
+        await until(lambda: rig.ready)
+        for number in (255, 256, (1 << 32) - 1):
+            raw(worker, BATON, number=number)
+        connection, _ = rig.request()
+        await until(lambda: connection.complete)
+        assert not rig.cut
+        await rig.idle()
+        await rig.close()
+
+    run(test())

@@ -1,0 +1,224 @@
+"""Routers and workers that come and go, and errors of our own."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from typing import Any
+
+import pytest
+
+from bridge import config
+from bridge.errors import StreamCancelled
+from bridge.ipc.link import Link
+from bridge.ipc.message import ABORT, LAST
+from bridge.ipc.stream import Event, State
+from bridge.router.application import Application
+from bridge.router.framing import Framing
+from tests.router.rig import (
+    GEOMETRIES,
+    FakeConnection,
+    Rig,
+    answer,
+    echo,
+    pattern,
+    raw,
+    read,
+    reply,
+    run,
+    settle,
+    until,
+)
+
+UPLOAD = Framing(size=100_000)
+
+
+@pytest.fixture(params=list(GEOMETRIES))
+def memory(request: pytest.FixtureRequest) -> config.Memory:
+    """Each test runs on the usual geometry and on the smallest."""
+    return GEOMETRIES[request.param]
+
+
+def test_a_router_that_goes(memory: config.Memory) -> None:
+    """When the router is gone every stream of its workers is cancelled, and whoever waits is woken."""
+
+    async def test() -> None:
+        rig = Rig(memory)
+        worker = rig.worker()
+        rig.request(complete=False, framing=UPLOAD)
+        rig.request()
+        await until(lambda: len(worker.streams) == 2)
+        reading = asyncio.ensure_future(read(worker.streams[0]))
+        writing = asyncio.ensure_future(answer(worker.streams[1], pattern(memory.window * 3)))
+        await settle(2)
+        rig.application.loop.call_soon(worker.link.close)  # what the kernel does at the end of the other process
+        worker.attached._end()
+        assert await reading == b""
+        with pytest.raises(StreamCancelled):
+            await writing
+        for stream in worker.streams:
+            stream.finished()
+        assert worker.lost == 1
+        await rig.close()
+
+    run(test())
+
+
+def test_a_number_that_is_given_again() -> None:
+    """A worker whose predecessor with the same number was not missed yet takes its place."""
+
+    async def test() -> None:
+        rig = Rig()
+        first = rig.worker()
+        connection, _ = rig.request()
+        await until(lambda: first.streams)
+        second = rig.worker(echo, number=first.number)
+        assert connection.refused is not None
+        assert connection.refused[0] == 502
+        await until(lambda: first.lost)
+        other, _ = rig.request()
+        await until(lambda: other.complete)
+        assert len(second.streams) == 1
+        rig.workers.remove(first)
+        await rig.idle()
+        await rig.close()
+
+    run(test())
+
+
+def test_a_worker_that_was_cut_off_claims_nothing_for_good() -> None:
+    """What a worker claims between its cut and its end goes to another one when main says that it is gone."""
+
+    async def test() -> None:
+        rig = Rig()
+        bad = rig.worker()
+        await until(lambda: rig.ready)
+        raw(bad, ABORT, 4711)
+        await until(lambda: rig.cut)
+        good = rig.worker(limit=5)
+        await until(lambda: len(rig.ready) == 2)
+        await settle()
+        connection, _ = rig.request()
+        stream = next(iter(rig.application.exchanges))
+        assert rig.application.tracking.move(stream, Event.CLAIM, bad.number) == State.CLAIMED
+        await settle()
+        rig.application.gone(bad.number, bad.number + 1000)
+        await until(lambda: good.streams)
+        reply(good.streams[0])
+        await until(lambda: connection.complete)
+        rig.workers.remove(bad)
+        await rig.idle()
+        await rig.close()
+
+    run(test())
+
+
+def test_more_workers_than_bits(monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -> None:
+    """A worker for whom there is no sleeping bit is turned away, and sees the end of its link."""
+
+    async def test() -> None:
+        monkeypatch.setattr("bridge.router.application.WAITERS", 1)
+        rig = Rig()
+        rig.worker()
+        ours, theirs = Link.pair()
+        rig.application.introduce(9, 9, theirs)
+        assert list(rig.application.workers) == [2]
+        ours.close()
+        await rig.close()
+
+    run(test())
+    assert "workers already" in caplog.text
+
+
+def test_a_machine_without_memory(monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -> None:
+    """Where a segment cannot be made, a worker is given back to main and an upload waits; nothing breaks."""
+
+    async def test() -> None:
+        rig = Rig()
+        rig.worker()
+        await until(lambda: rig.ready)
+
+        def fail(*args: object, **keywords: object) -> int:
+            raise OSError(12, "Cannot allocate memory")
+
+        monkeypatch.setattr("bridge.ipc.segment.create_memory", fail)
+        ours, theirs = Link.pair()
+        rig.application.introduce(9, 9, theirs)
+        assert rig.cut == [(9, "no shared memory for it")]
+        ours.close()
+        connection, exchange = rig.request(complete=False, framing=UPLOAD)
+        assert connection.paused
+        exchange.client_gone()
+        monkeypatch.undo()
+        await settle()
+        for stream in rig.workers[0].streams:
+            stream.finished()
+        await rig.idle()
+        await rig.close()
+
+    run(test())
+    assert "no shared memory" in caplog.text
+
+
+def test_an_error_of_ours_does_not_deafen_the_router(memory: config.Memory) -> None:
+    """An exception while a message is handled is the loop's to log; the next message is heard all the same."""
+
+    async def test() -> None:
+        errors: list[Any] = []
+        asyncio.get_running_loop().set_exception_handler(lambda _, context: errors.append(context["exception"]))
+        rig = Rig(memory)
+        worker = rig.worker()
+        _, exchange = rig.request()
+        await until(lambda: worker.streams)
+
+        class Broken(FakeConnection):
+            def respond(self, *args: Any) -> bool:
+                raise AssertionError("a bug")
+
+        exchange.connection = Broken()  # type: ignore[assignment]
+        worker.streams[0].respond(200, b"", 0, LAST, b"", True)
+        await until(lambda: errors)
+        other, _ = rig.request()
+        await until(lambda: len(worker.streams) == 2)
+        reply(worker.streams[1])
+        await until(lambda: other.complete)
+        await rig.close()
+        assert [str(error) for error in errors] == ["a bug"]
+
+    run(test())
+
+
+def test_an_application_can_be_closed_with_requests_in_it() -> None:
+    """Whatever waits or runs, closing leaves no timer that fires later."""
+
+    async def test() -> None:
+        rig = Rig(queue_timeout=0.01)
+        rig.request()
+        application: Application = rig.application
+        application.close()
+        assert application._overdue is not None
+        assert application._overdue.cancelled()
+
+    run(test())
+
+
+@pytest.mark.parametrize("message", [{"type": "nonsense"}, {"type": "segment"}, {"type": "segment", "segment": 5}])
+def test_a_router_that_makes_no_sense(message: dict[str, Any], caplog: pytest.LogCaptureFixture) -> None:
+    """The worker leaves it, and closes the files that came along."""
+
+    async def test() -> None:
+        rig = Rig()
+        worker = rig.worker()
+        await until(lambda: rig.ready)
+        reading, writing = os.pipe()
+        rig.application.workers[worker.number].port.link.send(message, [reading])
+        os.close(reading)
+        await until(lambda: worker.lost)
+        await until(lambda: not rig.application.workers)
+        with pytest.raises(BrokenPipeError):  # nobody holds the other end
+            os.write(writing, b"x")
+        os.close(writing)
+        await rig.close()
+
+    run(test())
+    assert "leaving the router" in caplog.text

@@ -1,0 +1,32 @@
+"""The documents say what the code says."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+from bridge.config import Http, Memory
+from bridge.ipc.stream import diagram
+
+ROOT = Path(__file__).parent.parent
+
+
+def test_the_states_are_drawn_from_the_table() -> None:
+    """The diagram in the architecture page is the one that the table draws."""
+    assert diagram().strip() in (ROOT / "bridge" / "README.md").read_text()
+
+
+def test_every_file_that_is_named_exists() -> None:
+    """Files that the architecture page sends its reader to are there."""
+    text = (ROOT / "bridge" / "README.md").read_text()
+    named = set(re.findall(r"`((?:core|ipc|router|worker)/[a-z_0-9]+\.(?:py|c|h))`", text))
+    assert len(named) > 15
+    assert [name for name in sorted(named) if not (ROOT / "bridge" / name).is_file()] == []
+
+
+def test_defaults_in_the_table_of_limits() -> None:
+    """The README's defaults are those of the settings."""
+    text = (ROOT / "README.md").read_text()
+    for group, settings in (("http", Http()), ("memory", Memory())):
+        for name, shown in re.findall(rf"`{group}\.([a-z_]+)` \| ([0-9]+) \|", text):
+            assert float(shown) == getattr(settings, name), name
