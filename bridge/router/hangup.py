@@ -11,7 +11,6 @@ import select
 from collections.abc import Callable
 from typing import Any, Protocol
 
-
 PATIENCE = 0.002  #: seconds that a pause lasts before its socket is watched
 
 
