@@ -65,6 +65,11 @@ class Application:
     queue_timeout: float = 30.0  #: a request may wait that long for a worker; then 503
     reload: bool = False  #: restart the workers when a source file changes
 
+    @property
+    def target(self) -> str:
+        """As the operator named it: `module` or `module:attribute`."""
+        return f"{self.module}:{self.callable}" if self.callable else self.module
+
 
 @dataclass(frozen=True, slots=True)
 class Settings:
@@ -78,7 +83,7 @@ class Settings:
     access_log: str | None = None  #: path or "-" (standard output); None = off
     log_level: str = "info"
     backlog: int = 2048  #: connections that the kernel keeps per address until the router accepts them
-    graceful_timeout: float = 30.0  #: after TERM: all of it is over by then
+    graceful_timeout: float = 30.0  #: after TERM: what still runs then is ended as by INT
 
 
 def to_json(settings: object) -> dict[str, Any]:

@@ -14,7 +14,6 @@ When main itself is killed everyone else reads end-of-file and leaves; the route
 from __future__ import annotations
 
 import contextlib
-import logging
 import os
 import signal
 import time
@@ -272,7 +271,7 @@ class Supervisor:
         how = message["reason"] or describe(message["status"])
         who = f"worker {message['worker']} (pid {message['pid']})"
         if message["ready"]:
-            log.log(logging.ERROR if message["status"] else logging.INFO, "%s ended: %s", who, how)
+            (log.error if message["status"] else log.info)("%s ended: %s", who, how)
         else:
             self._target_failed(f"{who} ended while starting: {how}", "")
 
@@ -315,10 +314,9 @@ class Supervisor:
         if self._announced or not self._serving or ready < application.processes or self._deadline is not None:
             return
         self._announced = True
-        target = f"{application.module}:{application.callable}" if application.callable else application.module
         where = ", ".join(listener.address.url for listener in self._listeners)
-        number = f"{ready} worker{'s' if ready > 1 else ''}"
-        log.info("bridged %s serves %s on %s with %s", __version__, target, where, number)
+        line = "bridged %s serves %s on %s with %d worker" + "s" * (ready > 1)
+        log.info(line, __version__, application.target, where, ready)
 
     def _reload(self) -> None:
         self._reload_due = False

@@ -38,7 +38,8 @@ RESPONSE = 16  #: response head, and body as far as it fits
 DATA = 17  #: more response body; LAST ends it
 WANT = 18  #: the application reads: `size` bytes of request body were consumed since the last WANT
 ABORT = 19  #: the response cannot be completed: the client must see it broken
-BATON = 20  #: work is left in the application's queue: ring its sleeper `number`
+TAKEN = 20  #: the request head was copied out of its chunks
+BATON = 21  #: work is left in the application's queue: ring its sleeper `number`
 
 LAST = 1  #: nothing follows in this direction of the stream
 DATE = 2  #: the response head holds a Date field

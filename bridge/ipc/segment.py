@@ -17,7 +17,7 @@ import logging
 import mmap
 import os
 import secrets
-import warnings
+from functools import cache
 from struct import Struct
 from typing import Any, Self
 
@@ -62,7 +62,7 @@ def create_memory(size: int, *, memfd: bool = True) -> int:
 def _create_named(size: int) -> int:
     from _posixshmem import shm_open, shm_unlink  # noqa: PLC0415 — absent from some builds; only this path needs it
 
-    warnings.warn("shared memory without memfd: a worker could shrink it under the router", stacklevel=3)
+    _warn_unsealed()
     name = f"/bridge-{os.getpid()}-{secrets.token_hex(8)}"
     fd: int = shm_open(name, os.O_RDWR | os.O_CREAT | os.O_EXCL, mode=0o600)
     shm_unlink(name)
@@ -73,6 +73,11 @@ def _create_named(size: int) -> int:
         os.close(fd)
         raise
     return fd
+
+
+@cache
+def _warn_unsealed() -> None:
+    logging.getLogger("bridge").warning("shared memory without memfd: a worker could shrink it under the router")
 
 
 def map_memory(fd: int, size: int) -> mmap.mmap:
@@ -170,17 +175,27 @@ class Segment:
 
 
 class SegmentPool:
-    """The router's segments for the request bodies of one application: grows on demand, up to a limit.
+    """The router's segments for requests of one application: grows on demand, up to a limit.
 
     `grow` is called with a new segment before anything in it is handed out, so that every worker has been sent
     its descriptor before a message can name it. Those who found no memory wait in line; each says how many bytes
     it needs and is called when a run of that size can be claimed.
+
+    Args:
+        chunk_size: bytes of a chunk.
+        count: chunks of a segment.
+        limit: bytes of all segments; there is always one.
+        owner: the router's id.
+        memfd: see `create_memory`.
+        announce: called with each new segment.
+        first: number of the first segment.
     """
 
     __slots__ = (
         "_announce",
         "_chunk_size",
         "_count",
+        "_first",
         "_limit",
         "_memfd",
         "_owner",
@@ -190,8 +205,11 @@ class SegmentPool:
         "segments",
     )
 
-    def __init__(self, chunk_size: int, count: int, limit: int, owner: int, *, memfd: bool, announce: Any) -> None:
+    def __init__(  # noqa: PLR0913 - geometry, and what is behind it
+        self, chunk_size: int, count: int, limit: int, owner: int, *, memfd: bool, announce: Any, first: int = 0
+    ) -> None:
         self._chunk_size = chunk_size
+        self._first = first
         self._count = count
         self._limit = max(1, limit // (chunk_size * count))
         self._owner = owner
@@ -214,10 +232,11 @@ class SegmentPool:
         if len(self.segments) >= self._limit:
             return None
         try:
-            segment = Segment.create(len(self.segments), self._chunk_size, self._count, self._owner, memfd=self._memfd)
+            number = self._first + len(self.segments)
+            segment = Segment.create(number, self._chunk_size, self._count, self._owner, memfd=self._memfd)
         except OSError as error:
             # The machine has less than the limit allows: whoever needs memory waits, as at the limit.
-            logging.getLogger("bridge").error("no shared memory for request bodies: %s", error)
+            logging.getLogger("bridge").error("no shared memory for requests: %s", error)
             return None
         self.segments.append(segment)
         self._announce(segment)

@@ -28,6 +28,7 @@ from bridge.router.worker_port import WorkerPort
 
 MAX_LINE = 16384  #: requests that may wait for a worker; 503 above
 SLOTS = 16384  #: tracking words: requests that may be published at once
+HEADS = 1 << 16  #: number of the first segment that holds heads
 WAITERS = 256  #: workers of one application
 
 
@@ -91,6 +92,17 @@ class Application:
         self.pool = SegmentPool(
             memory.chunk_size, memory.chunks, memory.limit, ROUTER, memfd=memory.memfd, announce=self._announce
         )
+        # Heads that fit no queue item have memory of their own: bodies, which wait for workers while they hold theirs,
+        # could otherwise keep the very requests from the workers that would let them go on.
+        self.heads = SegmentPool(
+            memory.chunk_size,
+            memory.chunks,
+            memory.limit // 8,
+            ROUTER,
+            memfd=memory.memfd,
+            announce=self._announce,
+            first=HEADS,
+        )
         self.workers: dict[int, WorkerPort] = {}
         self.turns = Turns(self.loop, self.workers)
         self.stir = self.turns.stir
@@ -120,7 +132,7 @@ class Application:
     def leave(self, exchange: Waiting) -> None:
         """A request that waits in the line is not wanted any more."""
         self._line.pop(exchange, None)
-        self.pool.forget(self)
+        self.heads.forget(self)
         self.pump()
 
     def finished(self, exchange: Waiting) -> None:
@@ -172,7 +184,7 @@ class Application:
         self._slots.append(stream & 0xFFFFFFFF)
         exchange.stream = 0
         if message is None:
-            self.pool.wait(self, exchange.memory_needed())
+            self.heads.wait(self, exchange.memory_needed())
         return False
 
     def _arm_another(self) -> int:
@@ -241,7 +253,7 @@ class Application:
         self.queue.rouse(waiter)  # its predecessor's bit: nobody is to ring who is still booting
         try:
             handshake.offer(link, self.version, self.geometry, (number, waiter), fds)
-            for known in self.pool.segments:
+            for known in (*self.pool.segments, *self.heads.segments):
                 link.send({"type": "segment", "segment": known.number}, [known.fd])
         except PeerLost:
             self.lose(worker)
@@ -332,4 +344,5 @@ class Application:
         if self._overdue is not None:
             self._overdue.cancel()
         self.pool.close()
+        self.heads.close()
         os.close(self._block)

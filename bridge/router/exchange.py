@@ -32,6 +32,7 @@ from bridge.ipc.message import (
     MAX_DESCRIPTORS,
     REQUEST,
     RESPONSE,
+    TAKEN,
     UNKNOWN,
     WANT,
 )
@@ -158,7 +159,7 @@ class Exchange:
         if not inline:
             # A message that was not published is made again, and its pieces are still where they were.
             if self._head_runs is None:
-                self._head_runs = self.application.pool.place(block, min(room // DESCRIPTOR.size, MAX_DESCRIPTORS))
+                self._head_runs = self.application.heads.place(block, min(room // DESCRIPTOR.size, MAX_DESCRIPTORS))
             if self._head_runs is None:
                 return None
             pieces = [(segment.number, first, size) for segment, first, size in self._head_runs]
@@ -231,18 +232,23 @@ class Exchange:
             if not self._responding and not self._gone:
                 raise RemoteProtocolError("response body before its head")
             self._write(flags, views, inline)
-        elif kind == WANT:
-            self._on_want(size)
-            return
-        elif kind == ABORT:
-            self._on_abort()
-            return
         else:
-            raise RemoteProtocolError(f"unknown kind of message {kind}")
+            self._on_note(kind, size)
+            return
         if flags & LAST:
             self._end()
         elif flags & ACK:
             self._acknowledge()
+
+    def _on_note(self, kind: int, size: int) -> None:
+        if kind == TAKEN:
+            self._free_head()
+        elif kind == WANT:
+            self._on_want(size)
+        elif kind == ABORT:
+            self._on_abort()
+        else:
+            raise RemoteProtocolError(f"unknown kind of message {kind}")
 
     def _on_response(
         self, flags: int, size: int, number: int, head: int, views: list[Any] | None, inline: bytes
@@ -378,16 +384,18 @@ class Exchange:
         self._let_go()
         self.connection.refuse(status, retry_after=1)
 
+    def _free_head(self) -> None:
+        runs, self._head_runs = self._head_runs, None
+        for segment, first, size in runs or ():
+            self.application.heads.release(segment, first, segment.chunks_of(size))
+
     def _end(self) -> None:
         if self._over:
             return
         self._over = True
         if self._upload is not None:
             self._upload.close()
-        if self._head_runs is not None:
-            for segment, first, size in self._head_runs:
-                self.application.pool.release(segment, first, segment.chunks_of(size))
-            self._head_runs = None
+        self._free_head()
         if self.stream:
             self.application.finished(self)
         if self.on_over is not None:

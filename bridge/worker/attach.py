@@ -19,7 +19,7 @@ from bridge.errors import PeerLost, RemoteProtocolError
 from bridge.ipc.dispatcher import dispatch
 from bridge.ipc.handshake import Attachment
 from bridge.ipc.message import BATON as BATON_MESSAGE
-from bridge.ipc.message import BODY, CANCEL, HEADER, LAST, REQUEST, WINDOW
+from bridge.ipc.message import BODY, CANCEL, HEADER, LAST, REQUEST, TAKEN, WINDOW
 from bridge.ipc.port import WAITER
 from bridge.ipc.segment import Segment
 from bridge.ipc.stream import Event
@@ -195,7 +195,10 @@ class Attached:
         if kind != REQUEST:
             raise RemoteProtocolError(f"message {kind} in the application's queue")
         if descriptors:
+            in_chunks = len(payload) < head
             payload += b"".join([self._read(*descriptor) for descriptor in descriptors])
+            if in_chunks:
+                self.send(HEADER.pack(stream, TAKEN, 0, 0, 0, 0, 0, 0))
         request = WorkerStream(self, stream, number, size, payload[:head])
         if len(payload) > head:
             request.deliver(payload[head:], bool(flags & LAST))

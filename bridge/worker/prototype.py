@@ -326,7 +326,10 @@ class Prototype(Arbiter):  # type: ignore[misc]
 
     def _dismiss(self, order: _Stop) -> float:
         self._spawn_at = 0.0
-        self.kill_workers(signal.SIGTERM if order.graceful else signal.SIGQUIT)
+        for pid, worker in list(self.WORKERS.items()):
+            # One that is still importing has nothing to finish, and may not hear of it for long.
+            quick = signal.SIGQUIT if worker.ready_at else signal.SIGKILL
+            self.kill_worker(pid, signal.SIGTERM if order.graceful else quick)
         return time.monotonic() + order.timeout
 
     def _report(self, message: dict[str, Any], *fds: int) -> None:

@@ -59,7 +59,7 @@ class AsgiServer:
         try:
             settings = self._settings
             target = load(settings.module, settings.callable, settings.factory, settings.path)
-            require_asgi(target, settings.module)
+            require_asgi(target, settings.target)
         except TargetError as error:
             return self._failed(error)
         with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:

@@ -229,7 +229,7 @@ class Rig:
         await settle()
         assert len(application._slots) == SLOTS
         assert len(set(application._slots)) == SLOTS
-        assert application.pool.busy() == 0
+        assert application.pool.busy() == application.heads.busy() == 0
         assert not application.pool._waiting
         for worker in self.workers:
             if worker.number in application.workers and hasattr(worker, "attached"):

@@ -135,7 +135,7 @@ def test_memory_that_is_lacking_for_a_head() -> None:
         rig = Rig(TINY)
         worker = rig.worker(echo)
         await until(lambda: rig.ready)
-        pool = rig.application.pool
+        pool = rig.application.heads
         claimed = pool.claim(4096, 4096)
         assert claimed is not None
         segment, first, size = claimed
@@ -199,20 +199,20 @@ def test_a_request_that_gives_memory_back_while_it_is_published() -> None:
         worker = rig.worker(echo)
         await until(lambda: rig.ready)
         application = rig.application
-        claimed = application.pool.claim(4096, 4096)
+        claimed = application.heads.claim(4096, 4096)
         assert claimed is not None
         segment, first, size = claimed
         head = HEAD[:-2] + b"X: " + b"y" * 500 + b"\r\n\r\n"
         pairs = [rig.request(b"body", head=head, framing=Framing(size=4)) for _ in range(3)]
-        assert application in application.pool._waiting
+        assert application in application.heads._waiting
         # All but one chunk at once, without telling anybody: the first request finds room, and gives some back.
         segment.chunks.release(first + 1, segment.chunks_of(size) - 1)
-        application.pool._used = 1
+        application.heads._used = 1
         application.pump()
         await until(lambda: all(connection.complete for connection, _ in pairs))
         assert len(worker.streams) == 3
         assert all(connection.body == b"body" for connection, _ in pairs)
-        application.pool.release(segment, first, 1)
+        application.heads.release(segment, first, 1)
         await rig.idle()
         await rig.close()
 
@@ -226,7 +226,7 @@ def test_memory_in_fragments() -> None:
         rig = Rig(TINY)
         rig.worker(echo)
         await until(lambda: rig.ready)
-        pool = rig.application.pool
+        pool = rig.application.heads
         claimed = pool.claim(4096, 4096)
         assert claimed is not None
         segment, first, _ = claimed
