@@ -10,7 +10,7 @@ import pytest
 
 from bridge import config
 from bridge.ipc.message import DATA, RESPONSE, UNKNOWN
-from bridge.ipc.stream import Event
+from bridge.ipc.stream import Event, State
 from bridge.router.framing import Framing
 from bridge.worker.stream import WorkerStream
 from tests.router.rig import (
@@ -126,6 +126,31 @@ def test_a_worker_that_dies_before_it_has_begun(memory: config.Memory) -> None:
         await until(lambda: small.complete and large.complete)
         assert (small.body, large.body) == (b"small", body)
         assert second.streams[-1].head.endswith(head)
+        await rig.idle()
+        await rig.close()
+
+    run(test())
+
+
+def test_a_worker_that_dies_with_a_head_that_it_has_copied(memory: config.Memory) -> None:
+    """The chunks of a long head are free as soon as it was copied; another worker gets it from new ones."""
+
+    async def test() -> None:
+        rig = Rig(memory)
+        first = rig.worker(attach=False)
+        first._start = lambda stream: None  # type: ignore[method-assign]  # takes requests, and begins none
+        first.attach()
+        head = HEAD[:-2] + b"X: " + b"y" * 2000 + b"\r\n\r\n"
+        connection, exchange = rig.request(b"some body", head=head, framing=Framing(size=9))
+        await until(lambda: exchange.stream and first.attached.streams)
+        await until(lambda: not rig.application.heads.busy())
+        assert rig.application.tracking.state(exchange.stream) == State.CLAIMED
+        first.die()
+        await until(lambda: not rig.application.workers)
+        second = rig.worker(echo)
+        await connection.completed()
+        assert connection.body == b"some body"
+        assert second.streams[0].head.endswith(head)
         await rig.idle()
         await rig.close()
 

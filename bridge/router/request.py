@@ -1,0 +1,139 @@
+"""The request half of an exchange: what the worker gets, as a REQUEST message and as the body behind it.
+
+A request that fits the queue item is one message, body and all. A longer body goes through `upload`; a longer head is
+put into chunks that are free again when the worker says that it has copied it.
+"""
+
+from __future__ import annotations
+
+from bridge.ipc.message import DESCRIPTOR, EXPECT, HEADER, HTTP_1_0, HTTPS, LAST, MAX_DESCRIPTORS, REQUEST
+from bridge.ipc.segment import Segment
+from bridge.router.application import Application
+from bridge.router.framing import Framing
+from bridge.router.http1 import Connection
+from bridge.router.upload import Upload
+
+
+class Request:
+    """See the head of the file.
+
+    Args:
+        application: where it goes.
+        connection: where its body comes from.
+        block: peer block and request head, as the worker gets them.
+        framing: what the router has read from the head.
+        https: whether the client's side is https.
+    """
+
+    __slots__ = (
+        "_block",
+        "_body",
+        "_complete",
+        "_continue",
+        "_first",
+        "_framing",
+        "_head_runs",
+        "_https",
+        "_upload",
+        "application",
+        "connection",
+        "stream",
+    )
+
+    def __init__(
+        self, application: Application, connection: Connection, block: bytes, framing: Framing, https: bool
+    ) -> None:
+        self.application = application
+        self.connection = connection
+        self.stream = 0
+        self._block = block
+        self._body = b""
+        self._complete = True
+        self._framing = framing
+        self._https = https
+        self._continue = framing.expect
+        self._upload: Upload | None = None
+        self._head_runs: list[tuple[Segment, int, int]] | None = None
+        self._first: tuple[list[tuple[int, int, int]], bool] | None = None  # body that travels with the REQUEST
+
+    def parts(self) -> tuple[bytes, bytes]:
+        """Peer block and request head."""
+        peer, _, head = self._block.partition(b"\n")
+        return peer, head
+
+    def _begin_upload(self) -> None:
+        application = self.application
+        self._upload = upload = Upload(self.connection, application.pool, application.memory.window, self._framing.size)
+        if self._body or self._complete:
+            upload.feed(self._body, self._complete)
+        else:
+            upload.open()
+        self._body = b""
+
+    def message(self) -> bytes | None:
+        """The REQUEST message for `stream`, or None when there is no memory for its head now."""
+        block, body = self._block, self._body
+        room = self.application.queue.room - HEADER.size
+        framing = self._framing
+        number = (HTTP_1_0 if framing.minor == 0 else 0) | (HTTPS if self._https else 0)
+        flags = EXPECT if self._continue else 0
+        length = len(block) + len(body)
+        if self._upload is None and length <= room:
+            return (
+                HEADER.pack(self.stream, REQUEST, flags | LAST, 0, length, framing.size, number, len(block))
+                + block
+                + body
+            )
+        if self._upload is None:
+            self._begin_upload()
+        return self._large_message(flags, number)
+
+    def _large_message(self, flags: int, number: int) -> bytes | None:
+        upload, block = self._upload, self._block
+        if upload is None:
+            raise AssertionError("a large request has an upload")
+        upload.stream = self.stream
+        room = self.application.queue.room - HEADER.size
+        inline = block if len(block) + 2 * DESCRIPTOR.size <= room else b""
+        pieces: list[tuple[int, int, int]] = []
+        if not inline:
+            # A message that was not published is made again, and its pieces are still where they were.
+            if self._head_runs is None:
+                self._head_runs = self.application.heads.place(block, min(room // DESCRIPTOR.size, MAX_DESCRIPTORS))
+            if self._head_runs is None:
+                return None
+            pieces = [(segment.number, first, size) for segment, first, size in self._head_runs]
+        if self._first is None:
+            space = (room - len(inline)) // DESCRIPTOR.size
+            self._first = upload.first_pieces(min(space, MAX_DESCRIPTORS) - len(pieces))
+        body, complete = self._first
+        pieces += body
+        flags |= LAST if complete else 0
+        fixed = (flags, len(pieces), len(inline), self._framing.size, number, len(block))
+        header = HEADER.pack(self.stream, REQUEST, *fixed)
+        return header + b"".join(DESCRIPTOR.pack(*piece) for piece in pieces) + inline
+
+    def memory_needed(self) -> int:
+        """Bytes that the head needs in chunks."""
+        return len(self._block)
+
+    def body_buffer(self, lacking: int) -> memoryview:
+        """Where the next bytes of the body go; see `Upload.buffer`."""
+        if self._upload is None:
+            raise AssertionError("a body that is complete is not read")
+        return self._upload.buffer(lacking)
+
+    def body_filled(self, count: int, complete: bool) -> None:
+        """Bytes have arrived in the last buffer."""
+        if self._upload is not None:
+            self._upload.filled(count, complete)
+
+    def body_bytes(self, data: bytes, complete: bool) -> None:
+        """Decoded bytes of a transfer-chunked body."""
+        if self._upload is not None:
+            self._upload.feed(data, complete)
+
+    def _free_head(self) -> None:
+        runs, self._head_runs = self._head_runs, None
+        for segment, first, size in runs or ():
+            self.application.heads.release(segment, first, segment.chunks_of(size))
