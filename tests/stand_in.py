@@ -62,8 +62,8 @@ class Server:
             os._exit(7)
         while self.asked("stuck") and not self.told:
             time.sleep(0.01)
-        self.control.send({"type": "ready"})
         self.note("ready")
+        self.control.send({"type": "ready"})
         while self.asked("frozen"):
             time.sleep(0.01)
         while not self.told and self.turn():

@@ -133,7 +133,7 @@ def test_announcement_names_the_real_address(server: Running) -> None:
 def test_children_do_not_see_what_is_for_main(server: Running) -> None:
     """NOTIFY_SOCKET and GUNICORN_FD are not inherited; the router gets the page and the listening socket."""
     server.begin()
-    assert server.events()[0] == f"router configured {server.routers()[0]} 2 []"
+    assert f"router configured {server.routers()[0]} 2 []" in server.events()
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGQUIT])

@@ -69,7 +69,7 @@ class AsgiServer:
         """Leave: finish what runs first, or quickly. May be called again, and from a signal handler."""
         self._graceful = graceful and (self._graceful or not self._leaving)
         self._leaving = True
-        if self._loop is not None:
+        if self._loop is not None and not self._loop.is_closed():
             self._loop.call_soon_threadsafe(self._told.set)
 
     async def _serve(self, target: Any) -> int:
