@@ -257,6 +257,7 @@ class Router:
             sock.close()
         if self._service is not None and self._service.access_log is not None:
             self._service.access_log.close()
+        self._link.close()
 
 
 async def _serve(fd: int) -> int:

@@ -365,7 +365,10 @@ def main(fd: int, server: Callable[..., Server] | None = None) -> None:
     set_up(message["log_level"])
     application = config.from_json(config.Application, message["application"], "/application")
     ids = range(message["first_worker"], message["first_worker"] + message["workers"])
-    App(application, link, Page(page_fd, message["rows"]), ids, server).run()
+    try:
+        App(application, link, Page(page_fd, message["rows"]), ids, server).run()
+    finally:
+        link.close()
 
 
 if __name__ == "__main__":
