@@ -63,6 +63,18 @@ class Child:
         os.kill(self.pid, number)
 
 
+def hold_standard_files() -> None:
+    """Open /dev/null in place of standard files that are closed.
+
+    Else a link or a socket would get such a number, and be taken for standard error, here and in every child.
+    """
+    for number in range(3):
+        try:
+            os.fstat(number)
+        except OSError:
+            os.set_inheritable(os.open(os.devnull, os.O_RDWR), True)  # it gets the lowest free number: this one
+
+
 def environment() -> dict[str, str]:
     """This process's environment without what concerns this process alone.
 

@@ -11,8 +11,9 @@ from collections.abc import Sequence
 from typing import Unpack
 
 from bridge import config
-from bridge.child import PROTOTYPE, ROUTER
+from bridge.child import PROTOTYPE, ROUTER, hold_standard_files
 from bridge.log import set_up
+from bridge.router.access_log import open_file
 from bridge.router.listener import Listener, bind, parse
 from bridge.supervisor import Supervisor
 
@@ -38,8 +39,11 @@ def run(target: str, **options: Unpack[config.Options]) -> None:
 
 def serve(settings: config.Settings, router: Sequence[str] = ROUTER, prototype: Sequence[str] = PROTOTYPE) -> None:
     """As `run`, from complete settings; the command lines of the two children can be replaced."""
+    hold_standard_files()
     set_up(settings.log_level)
     addresses = [parse(text, f"/listeners/{index}") for index, text in enumerate(settings.listeners)]
+    if settings.access_log:
+        os.close(open_file(settings.access_log))  # said before anything is started; the router opens it again
     listeners: list[Listener] = []
     try:
         for address in addresses:

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import os
 import signal
+import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 
-from bridge.child import Child, describe, environment
+from bridge.child import Child, describe, environment, hold_standard_files
 
 PROGRAM = """
 import json, os, signal, socket, sys
@@ -57,3 +58,26 @@ def test_environment_keeps_what_is_the_applications(monkeypatch: pytest.MonkeyPa
 def test_an_end_in_words(status: int, words: str) -> None:
     """Exit statuses and signals are told apart and named."""
     assert describe(status) == words
+
+
+def test_standard_files_that_are_closed() -> None:
+    """Whoever starts the server without them gets /dev/null there: no socket may take the number of standard error."""
+    program = (
+        "import os\n"
+        "from bridge.child import hold_standard_files\n"
+        "link = os.dup(2)\n"
+        "os.closerange(0, 3)\n"
+        "hold_standard_files()\n"
+        "found = [os.readlink(f'/proc/self/fd/{fd}') for fd in range(3)]\n"
+        "found += [os.get_inheritable(fd) for fd in range(3)]\n"
+        "os.write(link, repr(found).encode())\n"
+    )
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, check=True)
+    assert done.stderr.decode() == repr(["/dev/null"] * 3 + [True] * 3)
+
+
+def test_standard_files_that_are_open() -> None:
+    """Those are left alone."""
+    before = [os.fstat(number) for number in range(3)]
+    hold_standard_files()
+    assert [os.path.samestat(old, os.fstat(number)) for number, old in enumerate(before)] == [True] * 3

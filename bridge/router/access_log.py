@@ -13,7 +13,6 @@ import logging
 import os
 import queue
 import re
-import sys
 import threading
 import time
 
@@ -23,6 +22,20 @@ FLUSH_AFTER = 0.25  #: seconds that a line may wait
 MAX_BATCHES = 64  #: batches that may wait for the disk; later ones are counted and dropped
 _REFERER = re.compile(rb"\r\n(referer|user-agent):[ \t]*([^\r\n]*)", re.IGNORECASE)
 _UNSAFE = re.compile(r'["\\\x00-\x1f\x7f-\uffff]')
+
+
+def open_file(path: str) -> int:
+    """A descriptor to append lines to `path`, or to standard output for "-".
+
+    Raises:
+        ConfigError: the file cannot be opened.
+    """
+    try:
+        if path == "-":
+            return os.dup(1)
+        return os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o644)
+    except OSError as error:
+        raise ConfigError("access_log", f"cannot open {path!r}: {error.strerror}") from error
 
 
 class AccessLog:
@@ -37,7 +50,7 @@ class AccessLog:
 
     def __init__(self, path: str) -> None:
         self._path = path
-        self._fd = self._open()
+        self._fd = open_file(path)
         self._lines: list[str] = []
         self._timer: asyncio.TimerHandle | None = None
         self._batches: queue.Queue[bytes | None] = queue.Queue(MAX_BATCHES)
@@ -45,14 +58,6 @@ class AccessLog:
         self._stamp = (0, "")
         self._thread = threading.Thread(target=self._write, name="access-log", daemon=True)
         self._thread.start()
-
-    def _open(self) -> int:
-        if self._path == "-":
-            return sys.stdout.fileno()
-        try:
-            return os.open(self._path, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o644)
-        except OSError as error:
-            raise ConfigError("access_log", f"cannot open {self._path!r}: {error.strerror}") from error
 
     def line(self, client: str, head: bytes, status: int, size: int) -> None:
         """Log one request.
@@ -113,7 +118,7 @@ class AccessLog:
             return
         self.flush()
         try:
-            fd = self._open()
+            fd = open_file(self._path)
         except ConfigError as error:
             logging.getLogger("bridge").error("%s; it goes on in the file that was open", error)
             return
@@ -129,7 +134,7 @@ class AccessLog:
         except queue.Full:
             return
         self._thread.join(timeout=2)
-        if self._path != "-" and not self._thread.is_alive():
+        if not self._thread.is_alive():
             os.close(self._fd)
 
 

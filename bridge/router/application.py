@@ -29,7 +29,8 @@ from bridge.router.worker_port import WorkerPort
 MAX_LINE = 16384  #: requests that may wait for a worker; 503 above
 SLOTS = 16384  #: tracking words: requests that may be published at once
 HEADS = 1 << 16  #: number of the first segment that holds heads
-WAITERS = 256  #: workers of one application
+WAITERS = 64  #: workers that an application may have at least
+MOST_AT_ONCE = 4096  #: requests of one worker
 
 
 class Waiting(Protocol):
@@ -78,11 +79,13 @@ class Application:
         self.loop = asyncio.get_running_loop()
         self._on_cut = on_cut
         self._attached = attached
+        # Four times what it should have: while workers are replaced there are two generations of them, or three.
+        waiters = max(WAITERS, 4 * settings.processes)
         self.geometry = Geometry(
             item_size=memory.item_size,
             queue=memory.queue,
             slots=SLOTS,
-            waiters=WAITERS,
+            waiters=waiters,
             chunk_size=memory.chunk_size,
             chunks=memory.chunks,
             window=memory.window,
@@ -109,7 +112,7 @@ class Application:
         self.exchanges: dict[int, Any] = {}
         self._line: dict[Any, None] = {}  # an ordered set: first in, first out, and any of them may leave
         self._slots = list(range(SLOTS - 1, -1, -1))
-        self._bells: list[Doorbell | None] = [None] * WAITERS
+        self._bells: list[Doorbell | None] = [None] * waiters
         self._room = 0  # published requests that the workers' limits allow
         self._pumping = False
         self._overdue: asyncio.TimerHandle | None = None
@@ -197,7 +200,7 @@ class Application:
 
     def ring(self, ring: int) -> None:
         """Ring waiter `ring` - 1 of the queue, or whoever else sleeps if that one has died; 0 = nobody."""
-        while 0 < ring <= WAITERS:
+        while 0 < ring <= len(self._bells):
             bell = self._bells[ring - 1]
             if bell is not None:
                 bell.ring()
@@ -233,7 +236,7 @@ class Application:
             self.lose(self.workers[number])  # main gives a number again only when its process has ended
         waiter = next((index for index, bell in enumerate(self._bells) if bell is None), None)
         if waiter is None:
-            self.log.error("application %r has %d workers already", self.settings.name, WAITERS)
+            self.log.error("application %r has %d workers already", self.settings.name, len(self._bells))
             link.close()
             return
         memory = self.memory
@@ -271,7 +274,7 @@ class Application:
 
     def ready(self, port: WorkerPort, limit: int) -> None:
         """The worker takes up to `limit` requests at once from now on; 0 = it drains and takes no more."""
-        port.limit = max(0, min(limit, SLOTS // WAITERS * 64))
+        port.limit = max(0, min(limit, MOST_AT_ONCE))
         if not port.limit:
             port.leaving = sum(self.tracking.owner(stream) == port.number for stream in self.exchanges)
         self._count()

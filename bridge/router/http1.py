@@ -78,6 +78,9 @@ class Connection(Responder):
         # With a high mark of zero uvloop sends within write() and says when all has left.
         self._transport.set_write_buffer_limits(high=0)
         service = self._service
+        if not service.admits():
+            self._transport.abort()
+            return
         self.peer, host = _peer_block(self._transport)
         self.trusted = service.trusts(host)
         service.connections.add(self)

@@ -73,6 +73,10 @@ class Service(Protocol):
         """Value of the Server field."""
         ...
 
+    def admits(self) -> bool:
+        """Count a connection that was just accepted; False = it is one too many and has to be closed."""
+        ...
+
     def fields(self) -> bytes:
         """The lines of both."""
         ...

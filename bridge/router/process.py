@@ -10,6 +10,7 @@ import asyncio
 import gc
 import logging
 import os
+import resource
 import signal
 import socket
 import sys
@@ -35,13 +36,37 @@ from bridge.router.http1 import Connection
 from bridge.router.listener import SocketFile
 from bridge.router.wheel import Wheel
 
+MOST_FILES = 1 << 20  #: open files that the router asks the kernel for, if its hard limit allows
+OWN_FILES = 32  #: files of the router itself, workers, listeners and segments not counted
 DRAIN_LOOK = 0.05  #: seconds between two looks whether the last connection has ended
 
 
-class Service:
-    """What the connections of this router need, and the one place that knows all parts."""
+def room_for_connections(settings: config.Settings) -> int:
+    """Raise the limit of open files as far as it may be raised, and say how many connections it leaves room for.
 
-    def __init__(self, settings: config.Settings, application: Application, row: Row) -> None:
+    Some files are kept back: a router without any could not take a new worker in, in whose place one has died.
+    """
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    most = MOST_FILES if hard == resource.RLIM_INFINITY else min(hard, MOST_FILES)
+    if soft != resource.RLIM_INFINITY and soft < most:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (most, hard))
+    memory = settings.memory
+    segments = memory.limit // (memory.chunk_size * memory.chunks) * 9 // 8 + 2
+    own = OWN_FILES + 2 * len(settings.listeners) + 8 * settings.application.processes + segments
+    return most - min(own, most * 3 // 4)
+
+
+class Service:
+    """What the connections of this router need, and the one place that knows all parts.
+
+    Args:
+        settings: of the whole server.
+        application: runs the requests.
+        row: this process's row of the status page.
+        most: connections that may be open at once.
+    """
+
+    def __init__(self, settings: config.Settings, application: Application, row: Row, most: int) -> None:
         loop = asyncio.get_running_loop()
         self.settings = settings
         self.http = settings.http
@@ -53,6 +78,8 @@ class Service:
         self.hangups = Hangups(loop.add_reader, loop.remove_reader, loop.call_later)
         self.call_soon = loop.call_soon
         self.accepted = 0
+        self._most = most
+        self._crowded = False  # said that there are too many connections; not said again until there is room
         self.server = f"Bridge/{__version__}".encode() if settings.http.server_version else b"Bridge"
         self.trusted = Trusted(settings.forwarded_allow_ips)
         self.access_log = AccessLog(settings.access_log) if settings.access_log else None
@@ -83,6 +110,21 @@ class Service:
         words[QUEUED] = self.application.waiting
         words[CONNECTIONS] = len(self.connections)
         words[ACCEPTED] = self.accepted
+        if len(self.connections) < self._most * 9 // 10:
+            self._crowded = False
+
+    def admits(self) -> bool:
+        """Count a connection that was just accepted; False = it is one too many and has to be closed."""
+        self.accepted += 1
+        if len(self.connections) < self._most:
+            return True
+        if not self._crowded:
+            self._crowded = True
+            logging.getLogger("bridge").error(
+                "%d connections are open, as many as the limit of open files allows: more are closed at once",
+                self._most,
+            )
+        return False
 
     def trusts(self, host: str) -> bool:
         """Whether the forwarded headers of this peer are believed; an empty host is a unix socket's peer."""
@@ -184,7 +226,7 @@ class Router:
         self._application = Application(
             settings.application, settings.memory, __version__, self._on_cut, self._on_attached
         )
-        self._service = Service(settings, self._application, self._row)
+        self._service = Service(settings, self._application, self._row, room_for_connections(settings))
         described = message["listeners"]
         self._files = [SocketFile.from_json(item["file"]) for item in described if item["file"]]
         sockets = [socket.socket(fileno=fd) for fd in fds[1:]]

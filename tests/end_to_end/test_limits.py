@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import contextlib
+import os
+import signal
+import time
 from collections.abc import Iterator
 
 import pytest
 
-from tests.end_to_end.server import Server
+from tests.end_to_end.server import COMMAND, Server, until
 from tests.end_to_end.wire import BrokenAnswer, Wire
 
 SIZES = ("http.large_header_buffer_size=1024", "http.large_header_buffers=2", "http.max_body_size=10000")
@@ -102,3 +106,31 @@ def test_send_timeout(server: Server) -> None:
         server.log.take("send: OSError [A-Za-z]+\n")
         with pytest.raises(BrokenAnswer):
             wire.exactly(1 << 40)
+
+
+def test_more_connections_than_files() -> None:
+    """Those are closed, which is said once; a worker that dies meanwhile is replaced; then there is room again."""
+    few = ("sh", "-c", 'ulimit -n 64; exec "$@"', "sh", *COMMAND)
+    with Server("plain:app", command=few) as server:
+        for number in (1, 2):
+            with contextlib.ExitStack() as held:
+                wires = [held.enter_context(Wire(server.address)) for _ in range(80)]
+                assert wires[-1].ended()
+                server.log.take(r"\[error\] \d+ connections are open[^\n]*\n")
+                if number == 1:
+                    (worker,) = server.workers
+                    os.kill(worker, signal.SIGKILL)
+                    server.log.take(r"\[error\] worker [^\n]*SIGKILL\n")
+                wires[0].get("/hello")
+                assert wires[0].answer().status == 200
+            until(lambda: answered(server), "there is room again")
+            time.sleep(1.1)  # the router looks once a second whether it may say so again
+
+
+def answered(server: Server) -> bool:
+    """Whether a new connection is served."""
+    with Wire(server.address) as wire:
+        try:
+            return wire.get("/hello").answer().status == 200
+        except (OSError, BrokenAnswer):
+            return False

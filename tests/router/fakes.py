@@ -226,12 +226,17 @@ class FakeService:
         self.hangups: Any = FakeHangups()
         self.connections: set[Any] = set()
         self.draining = False
+        self.room = True
         self.server = b"Bridge"
         self.answer = answer
         self.exchanges: list[FakeExchange] = []
         self.refusals: list[tuple[bytes, int]] = []
         self.soon: list[Callable[[], None]] = []
         self.early: Callable[[FakeExchange], None] | None = None
+
+    def admits(self) -> bool:
+        """Unless told otherwise there is room."""
+        return self.room
 
     def call_soon(self, callback: Callable[[], None]) -> None:
         """As a loop's; see `Client.settle`."""

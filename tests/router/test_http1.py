@@ -269,6 +269,16 @@ def test_drain_of_a_fresh_connection() -> None:
     assert other.transport.closing
 
 
+def test_a_connection_too_many() -> None:
+    """One for which there is no room is closed at once, and never counted among those that are open."""
+    service = FakeService()
+    service.room = False
+    client = Client(service)
+    assert client.transport.closing
+    assert not service.connections
+    assert not service.exchanges
+
+
 @pytest.mark.parametrize(
     ("peername", "sockname", "block", "trusted"),
     [

@@ -119,15 +119,28 @@ def test_more_workers_than_bits(monkeypatch: pytest.MonkeyPatch, caplog: pytest.
     async def test() -> None:
         monkeypatch.setattr("bridge.router.application.WAITERS", 1)
         rig = Rig()
-        rig.worker()
+        for _ in range(4):
+            rig.worker()
         ours, theirs = Link.pair()
         rig.application.introduce(9, 9, theirs)
-        assert list(rig.application.workers) == [2]
+        assert list(rig.application.workers) == [2, 3, 4, 5]
         ours.close()
         await rig.close()
 
     run(test())
     assert "workers already" in caplog.text
+
+
+@pytest.mark.parametrize("processes", [1, 64, 1024])
+def test_bits_for_workers_that_are_replaced(processes: int) -> None:
+    """However many are configured, all of them and their successors find a place at the same time."""
+
+    async def test() -> None:
+        rig = Rig(processes=processes)
+        assert rig.application.geometry.waiters >= max(64, 2 * processes)
+        await rig.close()
+
+    run(test())
 
 
 def test_a_machine_without_memory(monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -> None:
