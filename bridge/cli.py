@@ -13,7 +13,7 @@ from collections.abc import Sequence
 from typing import Any, NoReturn
 
 from bridge import __version__, config
-from bridge.errors import BridgeError, TargetError
+from bridge.errors import BridgeError, ConfigError, TargetError
 from bridge.main import serve
 
 EXAMPLES = """\
@@ -28,6 +28,20 @@ examples:
 signals: TERM stops after the requests in flight; INT and QUIT stop at once; HUP replaces the workers without a
 gap; USR1 reopens the access log. The exit status is 0, 1 (address), 2 (usage) or 3 (application).
 """
+#: Which option sets what a settings error points to.
+OPTIONS = {
+    "/listeners": "--bind",
+    "/application/processes": "--workers",
+    "/application/path": "--app-dir",
+    "/application/root_path": "--root-path",
+    "/application/module": "the target",
+    "/forwarded_allow_ips": "--forwarded-allow-ips",
+    "/log_level": "--log-level",
+    "/access_log": "--access-log",
+    "access_log": "--access-log",
+    "/graceful_timeout": "--graceful-timeout",
+    "/application/graceful_timeout": "--graceful-timeout",
+}
 #: What the same thing is called elsewhere.
 FOREIGN = {
     "--host": "--bind HOST:NUMBER",
@@ -132,6 +146,15 @@ def _unknown(text: str) -> str:
     return f"unknown option {name}{config.near_miss(name, [*names, '--help', '--version'])}"
 
 
+def _named(error: BridgeError) -> str:
+    """The error, with the option that was typed in the place of a JSON pointer."""
+    if isinstance(error, ConfigError):
+        for pointer, option in OPTIONS.items():
+            if error.pointer == pointer or error.pointer.startswith(f"{pointer}/"):
+                return f"{option}: {error.reason}"
+    return str(error)
+
+
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command; returns the exit status.
 
@@ -144,6 +167,6 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except BridgeError as error:
         if isinstance(error, TargetError) and error.report:
             print(error.report.rstrip(), file=sys.stderr)
-        print(f"bridged: {error}", file=sys.stderr)
+        print(f"bridged: {_named(error)}", file=sys.stderr)
         return error.exit_status
     return 0

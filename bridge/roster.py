@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from bridge.child import Child
 from bridge.errors import PeerLost
 from bridge.ipc.link import Link
+from bridge.log import log
 
 FIRST_WORKER = 2  #: 0 is nobody and 1 the router
 RANGES = 8  #: of worker ids: a new prototype gets one that no orphan is in
@@ -68,8 +69,16 @@ def free_range(members: Iterable[int], size: int) -> int | None:
 
 
 def introduce(member: Member, router: Child) -> None:
-    """Give the worker and the router a link to each other; each learns by its own link's end if the other is gone."""
-    ours, theirs = Link.pair()
+    """Give the worker and the router a link to each other; each learns by its own link's end if the other is gone.
+
+    A worker that cannot be given one is of no use: it is ended, and the prototype's next one tries again.
+    """
+    try:
+        ours, theirs = Link.pair()
+    except OSError as error:
+        log.error("worker %d (pid %d) cannot be introduced to the router: %s", member.number, member.pid, error)
+        member.kill(signal.SIGKILL)
+        return
     try:
         router.link.send({"type": "worker", "worker": member.number, "pid": member.pid}, [ours.fileno()])
         member.link.send({"type": "router"}, [theirs.fileno()])

@@ -178,3 +178,19 @@ def test_raising_module_shows_its_traceback_once(tmp_path: Path) -> None:
     assert done.returncode == 3
     assert done.stderr.count("Traceback (most recent call last)") == done.stderr.count("in build") == 1
     assert done.stderr.splitlines()[-1].startswith("bridged: ")
+
+
+@pytest.mark.parametrize(
+    ("option", "value"),
+    [
+        ("--bind", "foo"),
+        ("--workers", "0"),
+        ("--graceful-timeout", "-1"),
+        ("--log-level", "loud"),
+        ("--root-path", "x"),
+    ],
+)
+def test_an_error_names_what_was_typed(option: str, value: str, capsys: pytest.CaptureFixture[str]) -> None:
+    """Whoever typed an option reads of that option, not of a place in a file that he does not have."""
+    assert cli.main(["run", "m:a", option, value]) == 2
+    assert capsys.readouterr().err.startswith(f"bridged: {option}: expected ")

@@ -100,3 +100,18 @@ def test_reports_are_read_and_closed() -> None:
     with pytest.raises(OSError, match="Bad file descriptor"):
         os.fstat(fd)
     assert read_report([]) == ""
+
+
+def test_a_worker_that_cannot_be_introduced(child: Child, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Without files for a link the worker is ended, so that its successor is tried again; main lives."""
+
+    def fail() -> tuple[Link, Link]:
+        raise OSError(24, "Too many open files")
+
+    link, other = Link.pair()
+    member = Member(FIRST_WORKER, child.pid, link, child)
+    monkeypatch.setattr(Link, "pair", fail)
+    introduce(member, child)
+    assert describe(os.waitpid(child.pid, 0)[1]) == "signal SIGKILL"
+    member.close()
+    other.close()

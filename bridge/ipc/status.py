@@ -32,8 +32,8 @@ STARTED = 2  #: nanoseconds of the monotonic clock
 BEAT = 3  #: the same clock, at the last heartbeat; 0 = none yet
 REQUESTS = 4  #: total of requests begun (worker), of requests read (router)
 ACTIVE = 5  #: requests in flight now
-CANCELLED = 6  #: total of streams given up by the client
-ERRORS = 7  #: total of answers 5xx that the server made (router), of exceptions in the application (worker)
+CANCELLED = 6  #: total of requests whose client left before their end (router)
+ERRORS = 7  #: total of answers that the router gave in the application's place: 502, 503 (router)
 CONNECTIONS = 8  #: open now (router)
 ACCEPTED = 9  #: total of connections (router)
 QUEUED = 10  #: requests that wait for a worker now (router)

@@ -114,6 +114,8 @@ class Application:
         self._slots = list(range(SLOTS - 1, -1, -1))
         self._bells: list[Doorbell | None] = [None] * waiters
         self._room = 0  # published requests that the workers' limits allow
+        self.cancelled = 0  # requests whose client left before their end
+        self.errors = 0  # answers in the application's place
         self._pumping = False
         self._overdue: asyncio.TimerHandle | None = None
         self.largest_head = memory.chunk_size * memory.chunks  # bytes; a head has to fit into one segment
@@ -168,9 +170,11 @@ class Application:
     memory_ready = pump
 
     def _publish(self, exchange: Waiting) -> bool:
-        stream = self.tracking.arm(self._slots.pop())
+        stream = self.tracking.arm(self._slots.pop()) if self._slots else LOST
         if stream == LOST:
             stream = self._arm_another()
+            if stream == LOST:
+                return False
         exchange.stream = stream
         message = exchange.message()
         ring = FULL if message is None else self.queue.push(message)
@@ -193,7 +197,7 @@ class Application:
     def _arm_another(self) -> int:
         # A word that is not final when its stream is over was overwritten by a worker: the slot is given up.
         stream = LOST
-        while stream == LOST:
+        while stream == LOST and self._slots:
             self.log.error("a worker of %r has overwritten a tracking word", self.settings.name)
             stream = self.tracking.arm(self._slots.pop())
         return stream

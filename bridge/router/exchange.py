@@ -228,6 +228,7 @@ class Exchange(Request):
     def client_gone(self) -> None:
         """Nobody waits for the answer any more; nothing is written to the connection from now on."""
         if not self._gone and not self._over:
+            self.application.cancelled += 1
             self._let_go()
 
     def _let_go(self) -> None:
@@ -257,6 +258,7 @@ class Exchange(Request):
             return True
         if not self._gone:
             self._gone = True
+            self.application.errors += 1
             if self._responding:
                 self.connection.abort()
             else:
@@ -269,6 +271,7 @@ class Exchange(Request):
         """Answer in the application's place; nobody has begun to run it."""
         if self._gone or self._over:
             return
+        self.application.errors += status >= 500
         self.status = status
         self._let_go()
         self.connection.refuse(status, retry_after=1)

@@ -11,6 +11,8 @@ import select
 from collections.abc import Callable
 from typing import Any, Protocol
 
+from bridge.log import log
+
 PATIENCE = 0.002  #: seconds that a pause lasts before its socket is watched
 
 
@@ -67,6 +69,9 @@ class Hangups:
                 self._epoll.register(fd, mask)
             except FileExistsError:
                 self._epoll.modify(fd, mask)
+            except OSError as error:
+                # The kernel has no memory for it: this client is missed only when bytes are sent to it.
+                log.warning("a paused client cannot be watched: %s", error)
 
     def forget(self, fd: int, connection: Paused) -> None:
         """End what `watch` began. Does nothing when `fd` belongs to another connection by now."""

@@ -25,7 +25,7 @@ from bridge.errors import BridgeError, PeerLost
 from bridge.ipc.link import Link
 from bridge.ipc.port import ROUTER
 from bridge.ipc.signals import ignore
-from bridge.ipc.status import ACCEPTED, ACTIVE, CONNECTIONS, QUEUED, REQUESTS, Page, Row, State
+from bridge.ipc.status import ACCEPTED, ACTIVE, CANCELLED, CONNECTIONS, ERRORS, QUEUED, REQUESTS, Page, Row, State
 from bridge.router.access_log import AccessLog
 from bridge.router.application import Application
 from bridge.router.exchange import Exchange
@@ -109,6 +109,8 @@ class Service:
         words[ACTIVE] = len(self.application.exchanges)
         words[QUEUED] = self.application.waiting
         words[CONNECTIONS] = len(self.connections)
+        words[CANCELLED] = self.application.cancelled
+        words[ERRORS] = self.application.errors
         words[ACCEPTED] = self.accepted
         if len(self.connections) < self._most * 9 // 10:
             self._crowded = False
