@@ -128,5 +128,5 @@ def test_access_log_impossible(place: str) -> None:
     with Server("plain:app", "--access-log", place, ready=False) as server:
         server.status = 2
         server.main.wait(20)
-        assert server.log.all().startswith(f"bridged: access_log: cannot open '{place}': ")
+        assert server.log.all().startswith(f"bridged: --access-log: cannot open '{place}': ")
         assert server.log.all().count("\n") == 1
