@@ -107,9 +107,10 @@ class Application:
             first=HEADS,
         )
         self.workers: dict[int, WorkerPort] = {}
-        self.turns = Turns(self.loop, self.workers)
-        self.stir = self.turns.stir
         self.exchanges: dict[int, Any] = {}
+        self.turns = Turns(self.loop, self.workers, self.exchanges)
+        self.stir = self.turns.stir
+        self.wake = self.turns.wake
         self._line: dict[Any, None] = {}  # an ordered set: first in, first out, and any of them may leave
         self._slots = list(range(SLOTS - 1, -1, -1))
         self._bells: list[Doorbell | None] = [None] * waiters

@@ -3,17 +3,15 @@
 A ring costs the worker a system call and both sides a switch, so the router keeps its sleeping bits clear while it is
 busy anyway: a request that is published, or a bell, begins a series of turns. Each turn follows behind the
 callbacks of one round of the loop, takes one batch from every worker, and is followed by another while anything was
-found or published. Only then are the sleeping bits set; what a worker sent in between is found by the look that
-`doze` takes after setting the bit.
+found or published and a worker still owes an answer. Only then are the sleeping bits set; what a worker sent in between
+is found by the look that `doze` takes after setting the bit.
 """
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping
+from collections.abc import Mapping, Sized
 from typing import Protocol
-
-QUIET = 1  #: turns without any news before the router sleeps
 
 
 class Sender(Protocol):
@@ -35,14 +33,15 @@ class Turns:
     Args:
         loop: runs the turns.
         senders: the workers by number, as they come and go.
+        owed: the requests that workers have yet to end.
     """
 
-    __slots__ = ("_call_soon", "_quiet", "_senders", "_turn", "dozing", "news")
+    __slots__ = ("_call_soon", "_owed", "_senders", "_turn", "dozing", "news")
 
-    def __init__(self, loop: asyncio.AbstractEventLoop, senders: Mapping[int, Sender]) -> None:
+    def __init__(self, loop: asyncio.AbstractEventLoop, senders: Mapping[int, Sender], owed: Sized) -> None:
         self.dozing = True  #: no turn is due: every sleeping bit is set
         self.news = False  #: something was published since the last turn
-        self._quiet = 0
+        self._owed = owed
         self._call_soon = loop.call_soon
         self._senders = senders
         self._turn = self.turn
@@ -56,6 +55,14 @@ class Turns:
                 sender.rouse()
             self._call_soon(self._turn)
 
+    def wake(self) -> None:
+        """A worker has rung: look at once."""
+        if self.dozing:
+            self.dozing = False
+            for sender in self._senders.values():
+                sender.rouse()
+            self.turn()
+
     def turn(self) -> None:
         """Take one batch from every worker; then another turn, or sleep."""
         found = 0
@@ -63,12 +70,9 @@ class Turns:
         try:
             for sender in list(self._senders.values()):
                 found += sender.take_batch()
-            if found or self.news:
-                self.news = False
-                self._quiet = 0
-            else:
-                self._quiet += 1
-            again = self._quiet <= QUIET or not self._sleep()
+            busy = (found or self.news) and self._owed
+            self.news = False
+            again = bool(busy) or not self._sleep()
         finally:
             # Also after an error of ours, which the loop logs: without a next turn no worker would be heard any more.
             if again:
@@ -78,6 +82,5 @@ class Turns:
         for sender in list(self._senders.values()):
             if not sender.doze():
                 return False
-        self._quiet = 0
         self.dozing = True
         return True

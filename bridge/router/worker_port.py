@@ -52,7 +52,10 @@ class Owner(Protocol):
         """Publish what waits, as far as there is room."""
 
     def stir(self) -> None:
-        """Look at what the workers have sent."""
+        """Look at what the workers have sent, after the rest of this round of the loop."""
+
+    def wake(self) -> None:
+        """Look at what the workers have sent, now."""
 
     def ring(self, ring: int) -> None:
         """Ring waiter `ring` - 1 of the application's queue."""
@@ -111,7 +114,7 @@ class WorkerPort:
         """The worker has put something into an empty queue, or has made room in a full one."""
         self.port.bell.hush()
         self.port.flush()
-        self.application.stir()
+        self.application.wake()
         self.application.pump()
 
     def take_batch(self) -> int:
