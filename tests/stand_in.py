@@ -64,7 +64,7 @@ class Server:
             time.sleep(0.01)
         self.note("ready")
         self.control.send({"type": "ready"})
-        while self.asked("frozen"):
+        while self.asked("frozen") and os.getppid() != 1:  # an orphan would stand there for ever
             time.sleep(0.01)
         while not self.told and self.turn():
             self.row.beat()
