@@ -92,6 +92,7 @@ class Application:
         )
         self._block, _ = handshake.create_application_block(self.geometry, memfd=memory.memfd)
         self.queue, self.tracking = handshake.open_application_block(self._block, self.geometry, ROUTER, create=True)
+        self.room = self.queue.room - HEADER.size  #: payload bytes that fit a queue item
         self.pool = SegmentPool(
             memory.chunk_size, memory.chunks, memory.limit, ROUTER, memfd=memory.memfd, announce=self._announce
         )

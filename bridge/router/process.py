@@ -112,13 +112,13 @@ class Service:
         words[CANCELLED] = self.application.cancelled
         words[ERRORS] = self.application.errors
         words[ACCEPTED] = self.accepted
-        if len(self.connections) < self._most * 9 // 10:
-            self._crowded = False
 
     def admits(self) -> bool:
         """Count a connection that was just accepted; False = it is one too many and has to be closed."""
         self.accepted += 1
         if len(self.connections) < self._most:
+            if self._crowded and len(self.connections) < self._most * 9 // 10:
+                self._crowded = False
             return True
         if not self._crowded:
             self._crowded = True

@@ -73,7 +73,7 @@ class Request:
     def message(self) -> bytes | None:
         """The REQUEST message for `stream`, or None when there is no memory for its head now."""
         block, body = self._block, self._body
-        room = self.application.queue.room - HEADER.size
+        room = self.application.room
         framing = self._framing
         number = (HTTP_1_0 if framing.minor == 0 else 0) | (HTTPS if self._https else 0)
         flags = EXPECT if self._continue else 0
@@ -93,7 +93,7 @@ class Request:
         if upload is None:
             raise AssertionError("a large request has an upload")
         upload.stream = self.stream
-        room = self.application.queue.room - HEADER.size
+        room = self.application.room
         inline = block if len(block) + 2 * DESCRIPTOR.size <= room else b""
         pieces: list[tuple[int, int, int]] = []
         if not inline:

@@ -95,7 +95,7 @@ class WorkerStream:
         self.cancelled = False
         self.ended = True  # `take` has given the last byte of the body
         self.over = False  # our last message is on its way
-        self._parts: deque[bytes] = deque()
+        self._parts: deque[bytes] | None = None  # most requests have none
         self._complete = True  # no more body will arrive
         self._consumed = 0  # bytes taken since the last WANT
         self._reader: asyncio.Future[None] | None = None
@@ -122,6 +122,8 @@ class WorkerStream:
         """Body bytes have arrived from the router."""
         self._complete = last
         if data:
+            if self._parts is None:
+                self._parts = deque()
             self._parts.append(data)
         self.ended = last and not self._parts
         self._wake_reader()

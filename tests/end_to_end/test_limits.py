@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import os
 import signal
-import time
 from collections.abc import Iterator
 
 import pytest
@@ -124,7 +123,6 @@ def test_more_connections_than_files() -> None:
                 wires[0].get("/hello")
                 assert wires[0].answer().status == 200
             until(lambda: answered(server), "there is room again")
-            time.sleep(1.1)  # the router looks once a second whether it may say so again
 
 
 def answered(server: Server) -> bool:
