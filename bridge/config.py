@@ -17,6 +17,7 @@ from typing import Any, NamedTuple, TypedDict, TypeVar, Unpack, get_type_hints
 from bridge.errors import ConfigError
 
 LOG_LEVELS = ("debug", "info", "warning", "error", "critical")
+PROTOCOLS = ("auto", "asgi", "wsgi")
 T = TypeVar("T")
 
 
@@ -31,6 +32,9 @@ class Http:
     large_header_buffer_size: int = 8192  #: longest request line (414) and longest header field (431)
     large_header_buffers: int = 4  #: times `large_header_buffer_size` = largest whole head (431)
     max_body_size: int | None = None  #: 413 above; None = unlimited (the default of `run`)
+    body_buffer_size: int = 1048576  #: of a body that is collected for WSGI, in shared memory; the rest in a file
+    body_temp_path: str | None = None  #: where such files are made; None = the system's directory for temporary files
+    max_temp_file_size: int = 1073741824  #: of one response that a slow client has yet to take; then the thread waits
     server_version: bool = True  #: "Server: Bridge/x.y.z", else "Server: Bridge"
 
 
@@ -55,7 +59,9 @@ class Application:
     callable: str | None = None  #: None = "application", then "app"
     factory: bool = False
     path: str = "."  #: put in front of sys.path
-    root_path: str = ""  #: Unit's `prefix`: the scope's root_path
+    protocol: str = "auto"  #: "asgi", "wsgi", or "auto" = recognised by the look of the callable
+    threads: int = 1  #: of one worker that serves WSGI
+    root_path: str = ""  #: what a proxy in front has cut off the path: root_path, SCRIPT_NAME
     name: str = "app"
     processes: int = 1
     requests_in_flight: int = 1000  #: per worker
@@ -246,11 +252,14 @@ class _Range(NamedTuple):
 
 
 MOST_PROCESSES = 1024
+MOST_THREADS = 240  #: each has a bell, and these travel to the worker in one message
 _SECONDS = _Range(0, 86400 * 366)  #: for everything that is not in the table
 _RANGES = {
     "/http/large_header_buffer_size": _Range(64, 1 << 20),
     "/http/large_header_buffers": _Range(1, 1024),
     "/http/max_body_size": _Range(0, 1 << 62),
+    "/http/body_buffer_size": _Range(0, 1 << 40),
+    "/http/max_temp_file_size": _Range(0, 1 << 62),
     "/memory/chunk_size": _Range(64, 1 << 24),
     "/memory/chunks": _Range(1, 1 << 20),
     "/memory/limit": _Range(1024, 1 << 46),
@@ -259,6 +268,7 @@ _RANGES = {
     "/memory/window": _Range(64, 1 << 40),
     "/application/processes": _Range(1, MOST_PROCESSES),
     "/application/requests_in_flight": _Range(1, 1 << 20),
+    "/application/threads": _Range(1, MOST_THREADS),
     "/backlog": _Range(1, 65535),
 }
 
@@ -327,6 +337,9 @@ def _check_text(value: str, pointer: str) -> None:
     if pointer == "/log_level" and value not in LOG_LEVELS:
         hint = near_miss(value, LOG_LEVELS)
         raise ConfigError(pointer, f"expected one of {', '.join(LOG_LEVELS)}, found {value!r}{hint}")
+    if pointer == "/application/protocol" and value not in PROTOCOLS:
+        hint = near_miss(value, PROTOCOLS)
+        raise ConfigError(pointer, f"expected one of {', '.join(PROTOCOLS)}, found {value!r}{hint}")
     if pointer == "/application/root_path" and value and (not value.startswith("/") or value.endswith("/")):
         raise ConfigError(pointer, f"expected a path that starts with / and does not end with it, found {value!r}")
 
