@@ -1,8 +1,8 @@
-"""The types where ASGI, a request and its stream meet, each named once."""
+"""The types where ASGI and WSGI, a request and its stream meet, each named once."""
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, MutableMapping
+from collections.abc import Awaitable, Callable, Iterable, MutableMapping
 from typing import Any, Protocol
 
 Scope = MutableMapping[str, Any]
@@ -10,6 +10,9 @@ Message = MutableMapping[str, Any]
 Receive = Callable[[], Awaitable[Message]]
 Send = Callable[[Message], Awaitable[None]]
 Target = Callable[[Scope, Receive, Send], Awaitable[None]]
+
+Environ = dict[str, Any]  #: a dict and nothing derived from it, as PEP 3333 has it
+WsgiTarget = Callable[[Environ, Callable[..., Any]], Iterable[bytes]]
 
 
 class Stream(Protocol):
@@ -75,3 +78,61 @@ class Stream(Protocol):
 
     def finished(self) -> None:
         """The application is through with the stream: called exactly once, after everything else."""
+
+
+class SyncStream(Protocol):
+    """What a request needs of a thread: implemented by `worker.thread_stream`, and by a fake in the tests.
+
+    The whole request body is here before the request is, so nothing but the response waits for anybody. One thread
+    has the stream from the claim to its end. A stream is *over* when it was cancelled, aborted, or given its last
+    piece.
+    """
+
+    head: bytes  #: head block
+    number: int  #: version and scheme bits of the REQUEST
+    size: int  #: bytes of the request body, exactly
+    over: bool  #: the last piece is on its way, or the stream was aborted
+
+    def cancelled(self) -> bool:
+        """Whether nobody waits for the response any more; costs a look at shared memory, no call into C."""
+
+    def read(self, offset: int, size: int) -> bytes:
+        """`size` bytes of the request body from `offset`: fewer only where the body ends. `offset` never goes back.
+
+        Raises:
+            StreamCancelled: nobody waits any more.
+        """
+
+    def respond(self, status: int, block: bytes, size: int, flags: int, body: bytes, last: bool) -> None:
+        """Send the head, and the body as far as it is known; waits while there is no room.
+
+        Args:
+            status: 200 to 999.
+            block: header block, without what belongs to the connection.
+            size: content length in bytes, or UNKNOWN.
+            flags: DATE, SERVER.
+            body: of any length, often empty.
+            last: the response is complete with that. It may stay with the thread until `flush`, or until the thread
+                looks for its next request, so that both are one call into C.
+
+        Raises:
+            StreamCancelled: nobody waits any more.
+        """
+
+    def send(self, body: bytes, last: bool) -> None:
+        """Send more of the body; everything else as `respond`."""
+
+    def send_file(self, file: int, offset: int, count: int) -> None:
+        """The rest of the response is `count` bytes (at least one) of a regular file from `offset`; the head is out.
+
+        The descriptor may be closed when this returns.
+
+        Raises:
+            StreamCancelled: nobody waits any more.
+        """
+
+    def flush(self) -> None:
+        """What was given goes out now, not with the thread's next step."""
+
+    def abort(self) -> None:
+        """The head is out and the response cannot be completed: the client must see it broken; harmless when over."""
