@@ -21,6 +21,7 @@ examples:
   bridged run hello:app                           module hello.py, its attribute app, on 127.0.0.1:8000
   bridged run hello:app -b 127.0.0.1:8080 -w 4    four workers
   bridged run hello:app -b unix:/run/hello.sock   for a proxy on the same machine
+  bridged run shop.wsgi --threads 8               a WSGI application: so many requests at once in each worker
   bridged run hello:make_app --factory --reload   while developing: call make_app(); restart on changes
   bridged run shop.asgi --app-dir /srv/shop       attribute "application", else "app", in /srv/shop/shop/asgi.py
   bridged run hello:app --set http.max_body_size=8388608
@@ -32,6 +33,8 @@ gap; USR1 reopens the access log. The exit status is 0, 1 (address), 2 (usage) o
 OPTIONS = {
     "/listeners": "--bind",
     "/application/processes": "--workers",
+    "/application/threads": "--threads",
+    "/application/protocol": "--interface",
     "/application/path": "--app-dir",
     "/application/root_path": "--root-path",
     "/application/module": "the target",
@@ -56,7 +59,8 @@ FOREIGN = {
     "--timeout-keep-alive": "--set http.idle_timeout=SECONDS",
     "--keep-alive": "--set http.idle_timeout=SECONDS",
     "--backlog": "--set backlog=NUMBER",
-    "--threads": "--set application.requests_in_flight=NUMBER",
+    "--blocking-threads": "--threads",
+    "--wsgi": "--interface wsgi",
 }
 
 
@@ -79,8 +83,8 @@ def parser() -> argparse.ArgumentParser:
     commands = top.add_subparsers(dest="command", metavar="COMMAND", required=True, parser_class=_Parser)
     command = commands.add_parser(
         "run",
-        help="serve one ASGI application",
-        description="Serve one ASGI application.",
+        help="serve one application",
+        description="Serve one ASGI or WSGI application.",
         epilog=EXAMPLES,
         formatter_class=argparse.RawDescriptionHelpFormatter,
         allow_abbrev=False,
@@ -102,6 +106,8 @@ def _add_options(command: argparse.ArgumentParser) -> None:
         help="host:number, [v6]:number, :number or unix:/path; repeatable (default 127.0.0.1:8000, or 0.0.0.0:$PORT)",
     )
     add("-w", "--workers", type=int, metavar="N", help="worker processes (default $WEB_CONCURRENCY or 1)")
+    add("--threads", type=int, metavar="N", help="threads of each worker, for a WSGI application (default 1)")
+    add("--interface", metavar="KIND", help=f"{', '.join(config.PROTOCOLS)} (default auto: by the look of it)")
     add("--factory", action="store_true", help="the attribute is a function that returns the application")
     add("--app-dir", metavar="DIR", help="where the module is looked for first (default: the current directory)")
     add("--root-path", metavar="PATH", help="prefix under which a proxy in front shows the application, e.g. /shop")

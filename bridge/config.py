@@ -168,6 +168,8 @@ class Options(TypedDict, total=False):
 
     bind: str | Sequence[str]  #: host:port, [v6]:port, unix:/path; one or several
     workers: int
+    threads: int  #: of each worker that serves WSGI
+    interface: str  #: "asgi", "wsgi" or "auto"
     factory: bool  #: the target is a function that returns the application
     app_dir: str
     root_path: str
@@ -219,6 +221,8 @@ def from_options(target: str, environment: Mapping[str, str], **options: Unpack[
 
 _OF_APPLICATION = {
     "workers": "processes",
+    "threads": "threads",
+    "interface": "protocol",
     "factory": "factory",
     "app_dir": "path",
     "root_path": "root_path",

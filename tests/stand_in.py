@@ -32,7 +32,7 @@ HERE = [sys.executable, "-P", __file__]
 
 
 class Server:
-    """Behaves like `AsgiServer` towards main and the prototype, and serves nobody."""
+    """Behaves like `WorkerServer` towards main and the prototype, and serves nobody."""
 
     def __init__(self, application: config.Application, control: Link, row: Row) -> None:
         self.place = Path(application.path)

@@ -41,7 +41,7 @@ ONLY_IN = {  #: what is imported → the only modules that may
     "httptools": {"bridge.router.http1"},
     "gunicorn": {"bridge.gunicorn", "bridge.worker.prototype"},
     "starlette": {"bridge.control.api", "bridge.worker.mount"},
-    "uvloop": {"bridge.router.process", "bridge.worker.server"},
+    "uvloop": {"bridge.router.process", "bridge.worker.asgi_server"},
 }
 NEVER = {  #: part → what it never imports, whatever the other tables say
     "bridge.core": {"os", "socket", "mmap", "time", "asyncio", "logging", "threading"},

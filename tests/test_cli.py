@@ -18,14 +18,16 @@ from bridge import cli
 def test_every_option_is_read() -> None:
     """Short and long options arrive under the names that `bridge.run` takes."""
     line = (
-        "run m:a -b h:1 --bind unix:/x -w 3 --factory --app-dir d --root-path /r --forwarded-allow-ips * --reload "
-        "--log-level debug --access-log - --graceful-timeout 5 --set a=1 --set b=2"
+        "run m:a -b h:1 --bind unix:/x -w 3 --threads 8 --interface wsgi --factory --app-dir d --root-path /r "
+        "--forwarded-allow-ips * --reload --log-level debug --access-log - --graceful-timeout 5 --set a=1 --set b=2"
     )
     assert cli.read(line.split()) == (
         "m:a",
         {
             "bind": ["h:1", "unix:/x"],
             "workers": 3,
+            "threads": 8,
+            "interface": "wsgi",
             "factory": True,
             "app_dir": "d",
             "root_path": "/r",

@@ -2,7 +2,7 @@
 
     router → worker   attach    versions, geometry, ids; descriptors in the order of `FILES`
     router → worker   segment   one more segment of request bodies, before any message names it
-    worker → router   attached  the application is ready; requests that it takes at once
+    worker → router   attached  the application is ready: its interface, and how many requests it takes at once
 
 Nothing is believed that a peer could have got wrong: versions first, then sizes against the mapped objects.
 """
@@ -20,7 +20,8 @@ from bridge.ipc.link import Link
 from bridge.ipc.port import Geometry, Port
 from bridge.ipc.segment import Segment, create_memory, map_memory
 
-PROTOCOL = 1  #: grows when a message, a layout or a step of this handshake changes
+PROTOCOL = 2  #: grows when a message, a layout or a step of this handshake changes
+INTERFACES = ("asgi", "wsgi")  #: what an application can be
 FILES = ("application queue", "port", "worker's bell", "router's bell", "response segment")
 
 
@@ -96,6 +97,23 @@ def offer(link: Link, version: str, geometry: Geometry, ids: tuple[int, int], fd
     )
 
 
+def receive_offer(link: Link, version: str) -> Attachment | None:
+    """The worker's side: what the router offers, or None when nothing has come yet.
+
+    Raises:
+        PeerLost: the router is gone.
+        VersionMismatch, RemoteProtocolError: see `accept`; or it is no offer.
+    """
+    received = link.receive()
+    if received is None:
+        return None
+    message, fds = received
+    if message.get("type") != "attach":
+        _close(fds)
+        raise RemoteProtocolError(f"unexpected message {message.get('type')!r} from the router")
+    return accept(link, version, message, fds)
+
+
 def accept(link: Link, version: str, message: dict[str, Any], fds: list[int]) -> Attachment:
     """Check an attach message and map everything in it; the descriptors are owned by the result.
 
@@ -127,6 +145,28 @@ def accept(link: Link, version: str, message: dict[str, Any], fds: list[int]) ->
     port.join(link, Doorbell(own_bell), Doorbell(router_bell), segment)
     _close([block, ports])
     return Attachment(port, queue, tracking, geometry, worker, waiter)
+
+
+def attached(limit: int, interface: str) -> dict[str, Any]:
+    """The worker's answer.
+
+    Args:
+        limit: requests that it takes at once; 0 = it drains and takes no more.
+        interface: one of `INTERFACES`.
+    """
+    return {"type": "attached", "limit": limit, "interface": interface}
+
+
+def read_attached(message: dict[str, Any], fds: list[int]) -> tuple[int, str]:
+    """Limit and interface of a worker's answer.
+
+    Raises:
+        RemoteProtocolError: it is no such message.
+    """
+    limit, interface = message.get("limit"), message.get("interface")
+    if message.get("type") != "attached" or fds or not isinstance(limit, int) or interface not in INTERFACES:
+        raise RemoteProtocolError(f"unexpected message {message.get('type')!r} on its link")
+    return limit, interface
 
 
 def _close(fds: list[int]) -> None:

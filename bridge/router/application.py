@@ -116,6 +116,7 @@ class Application:
         self._slots = list(range(SLOTS - 1, -1, -1))
         self._bells: list[Doorbell | None] = [None] * waiters
         self._room = 0  # published requests that the workers' limits allow
+        self.interface: str | None = None  # "asgi" or "wsgi", as the last worker that attached has said
         self.cancelled = 0  # requests whose client left before their end
         self.errors = 0  # answers in the application's place
         self._pumping = False
@@ -278,8 +279,10 @@ class Application:
             except PeerLost:
                 self.loop.call_soon(self.lose, worker)
 
-    def ready(self, port: WorkerPort, limit: int) -> None:
+    def ready(self, port: WorkerPort, limit: int, interface: str) -> None:
         """The worker takes up to `limit` requests at once from now on; 0 = it drains and takes no more."""
+        if limit > 0:
+            self.interface = interface
         port.limit = max(0, min(limit, MOST_AT_ONCE))
         if not port.limit:
             port.leaving = sum(self.tracking.owner(stream) == port.number for stream in self.exchanges)

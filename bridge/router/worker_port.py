@@ -15,6 +15,7 @@ from typing import Any, Protocol
 
 from bridge.errors import PeerLost, RemoteProtocolError
 from bridge.ipc.dispatcher import dispatch
+from bridge.ipc.handshake import read_attached
 from bridge.ipc.message import BATON, HEADER, WINDOW
 from bridge.ipc.port import ROUTER, WAITER, Port
 
@@ -60,8 +61,8 @@ class Owner(Protocol):
     def ring(self, ring: int) -> None:
         """Ring waiter `ring` - 1 of the application's queue."""
 
-    def ready(self, port: WorkerPort, limit: int) -> None:
-        """The worker takes up to `limit` requests at once from now on."""
+    def ready(self, port: WorkerPort, limit: int, interface: str) -> None:
+        """The worker takes up to `limit` requests at once from now on, for an application of this interface."""
 
     def lose(self, port: WorkerPort) -> None:
         """The worker is gone."""
@@ -162,9 +163,7 @@ class WorkerPort:
                 message, fds = received
                 for fd in fds:
                     os.close(fd)
-                if message.get("type") != "attached" or fds or not isinstance(message.get("limit"), int):
-                    raise RemoteProtocolError(f"unexpected message {message.get('type')!r} on its link")
-                self.application.ready(self, message["limit"])
+                self.application.ready(self, *read_attached(message, fds))
         except PeerLost:
             self.application.lose(self)
         except RemoteProtocolError as error:

@@ -17,7 +17,7 @@ from typing import Any
 from bridge.core import BATCH, BATON, CANCELLED, COUNT, FULL, LOST, STARVED, answer
 from bridge.errors import PeerLost, RemoteProtocolError
 from bridge.ipc.dispatcher import dispatch
-from bridge.ipc.handshake import Attachment
+from bridge.ipc.handshake import Attachment, attached
 from bridge.ipc.message import BATON as BATON_MESSAGE
 from bridge.ipc.message import BODY, CANCEL, HEADER, LAST, REQUEST, TAKEN, WINDOW
 from bridge.ipc.port import WAITER
@@ -73,7 +73,7 @@ class Attached:
         self.loop.add_reader(self.port.bell.fileno(), self._on_bell)
         self.loop.add_reader(self.port.link.fileno(), self._on_link)
         try:
-            self.port.link.send({"type": "attached", "limit": self._limit})
+            self.port.link.send(attached(self._limit, "asgi"))
         except PeerLost:
             self._end()
         self.turn()
@@ -83,7 +83,7 @@ class Attached:
         if self._accepting and self._alive:
             self._accepting = False
             try:
-                self.port.link.send({"type": "attached", "limit": 0})
+                self.port.link.send(attached(0, "asgi"))
             except PeerLost:
                 self._end()
 

@@ -344,12 +344,12 @@ def main(fd: int, server: Callable[..., Server] | None = None) -> None:
 
     Args:
         fd: inherited end of the link to main, whose first message is the configuration.
-        server: makes what workers run; None = `bridge.worker.server.AsgiServer`.
+        server: makes what workers run; None = `bridge.worker.server.WorkerServer`.
     """
     if server is None:
-        from bridge.worker.server import AsgiServer  # noqa: PLC0415 - tests run the prototype without it
+        from bridge.worker.server import WorkerServer  # noqa: PLC0415 - tests run the prototype without it
 
-        server = AsgiServer
+        server = WorkerServer
     link = Link.adopt(fd)
     waiting = select.poll()
     waiting.register(fd, select.POLLIN)

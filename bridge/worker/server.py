@@ -1,207 +1,79 @@
-"""The server that a worker process runs: load the application, start it, serve routers, leave.
+"""The server that a worker process runs: load the application, find out its interface, and serve it.
 
-The order of its life: load the target → lifespan startup → "ready" to main → take requests from every router that
-main introduces → told to leave, or main is gone → finish what runs → lifespan shutdown.
+What follows after that is the life of an `asgi_server` or of a `wsgi_server`; both are told to leave through here.
 """
 
 from __future__ import annotations
 
-import asyncio
-import gc
-import logging
-import os
-from typing import Any
+from collections.abc import Callable
+from typing import Any, Protocol
 
-import uvloop
-
-from bridge import __version__, config
-from bridge.errors import BridgeError, PeerLost, RemoteProtocolError, TargetError
-from bridge.ipc import handshake
+from bridge import config
+from bridge.errors import TargetError
 from bridge.ipc.link import Link
-from bridge.ipc.status import ACTIVE, REQUESTS, Row, State
-from bridge.worker import heap
-from bridge.worker.asgi import AsgiApplication
-from bridge.worker.attach import Attached
-from bridge.worker.lifespan import Lifespan
-from bridge.worker.target import load, require_asgi
-
-BEAT = 1.0  #: seconds between two heartbeats
-QUICK = 1.0  #: seconds that requests have to end when the server leaves quickly
-SHUTDOWN = 10.0  #: most seconds of a lifespan shutdown; less when the graceful timeout is shorter
+from bridge.ipc.status import Row
+from bridge.worker import target
+from bridge.worker.asgi_server import AsgiServer
+from bridge.worker.main_link import MainLink
 
 
-class AsgiServer:
-    """Serves one ASGI application in this process.
+class Serving(Protocol):
+    """A server of one interface, made when the application is loaded."""
+
+    def run(self) -> int:
+        """Start the application, serve and leave; returns the exit status."""
+
+    def stop(self, graceful: bool) -> None:
+        """Leave: finish what runs first, or quickly. May be called again, before `run`, and from a signal handler."""
+
+
+class WorkerServer:
+    """Serves one application in this process.
 
     Args:
         application: what the operator configured.
         control: link to main.
         row: this worker's row of the status page.
+        load: returns the application, or raises TargetError; None = import it as configured.
     """
 
-    def __init__(self, application: config.Application, control: Link, row: Row) -> None:
+    def __init__(
+        self,
+        application: config.Application,
+        control: Link,
+        row: Row,
+        load: Callable[[], Any] | None = None,
+    ) -> None:
         self._settings = application
-        self._control = control
+        self._main = MainLink(control)
         self._row = row
-        self._log = logging.getLogger("bridge")
-        self._loop: asyncio.AbstractEventLoop | None = None
-        self._leaving = False
-        self._graceful = True
-        self._told = asyncio.Event()
-        self._app: AsgiApplication
-        self._routers: list[Attached] = []
-        self._offers: list[Link] = []
-        self._ready = False
-        self._taken = 0  # requests from routers that are gone
+        self._load = load or self._import
+        self._serving: Serving | None = None
+        self._told: list[bool] = []  # how it was told to leave before it served
 
     def run(self) -> int:
         """Load, start, serve and leave; returns the exit status."""
+        settings = self._settings
         try:
-            settings = self._settings
-            target = load(settings.module, settings.callable, settings.factory, settings.path)
-            require_asgi(target, settings.target)
+            loaded = self._load()
+            interface = target.interface(loaded, settings.target, settings.protocol)
+            if interface == "wsgi":
+                raise TargetError(f'"{settings.target}" is a WSGI application, which is not served yet')
         except TargetError as error:
-            return self._failed(error)
-        with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-            return runner.run(self._serve(target))
+            return self._main.failed(error)
+        serving = AsgiServer(settings, self._main, self._row, loaded)
+        self._serving = serving
+        for graceful in self._told:
+            serving.stop(graceful)
+        return serving.run()
 
     def stop(self, graceful: bool) -> None:
         """Leave: finish what runs first, or quickly. May be called again, and from a signal handler."""
-        self._graceful = graceful and (self._graceful or not self._leaving)
-        self._leaving = True
-        if self._loop is not None and not self._loop.is_closed():
-            self._loop.call_soon_threadsafe(self._told.set)
-
-    async def _serve(self, target: Any) -> int:
-        heap.keep()
-        self._loop = asyncio.get_running_loop()
-        if self._leaving:
-            return 0
-        lifespan = Lifespan(target, self._log)
-        starting = self._loop.create_task(lifespan.startup())
-        told = self._loop.create_task(self._told.wait())
-        self._loop.add_reader(self._control.fileno(), self._on_control)
-        self._beat()
-        await asyncio.wait({starting, told}, return_when=asyncio.FIRST_COMPLETED)
-        if not starting.done():
-            starting.cancel()
-            return 0
-        try:
-            state = starting.result()
-        except TargetError as error:
-            return self._failed(error)
-        self._app = AsgiApplication(target, self._settings.root_path, state, self._loop, self._log)
-        self._begin()
-        await told
-        return await self._leave(lifespan)
-
-    def _begin(self) -> None:
-        # What was imported lives as long as the process: the collector need not look at it again and again.
-        gc.collect()
-        gc.freeze()
-        self._ready = True
-        self._row.enter(State.READY)
-        self._tell({"type": "ready"})
-        offers, self._offers = self._offers, []
-        for link in offers:
-            self._wait_for_offer(link)
-
-    async def _leave(self, lifespan: Lifespan) -> int:
-        self._row.enter(State.DRAINING)
-        self._tell({"type": "draining"})
-        for router in list(self._routers):
-            router.drain()
-        await self._app.drain(self._settings.graceful_timeout if self._graceful else QUICK)
-        await self._flushed()
-        if not await lifespan.shutdown(min(SHUTDOWN, max(QUICK, self._settings.graceful_timeout))):
-            self._log.warning("the application's shutdown was not complete")
-        return 0
-
-    async def _flushed(self) -> None:
-        """Let messages that found a full queue reach the router."""
-        end = asyncio.get_running_loop().time() + QUICK
-        # At the end of the process's life: no event is worth its bookkeeping on the way of every message.
-        while any(not router.clear() for router in self._routers) and asyncio.get_running_loop().time() < end:  # noqa: ASYNC110
-            await asyncio.sleep(0.01)
-
-    def _failed(self, error: TargetError) -> int:
-        """Tell main why there is no application; the report travels as a file, so that it may be of any length."""
-        message = {"type": "failed", "line": str(error), "exit_status": error.exit_status}
-        if error.report:
-            fd = os.memfd_create("bridge-report", os.MFD_CLOEXEC)
-            with open(fd, "wb", closefd=False) as file:
-                file.write(error.report.encode("utf-8", "backslashreplace"))
-            self._tell(message, fd)
-            os.close(fd)
+        if self._serving is not None:
+            self._serving.stop(graceful)
         else:
-            self._tell(message)
-        return error.exit_status
+            self._told.append(graceful)
 
-    def _tell(self, message: dict[str, Any], *fds: int) -> None:
-        try:
-            self._control.send(message, fds)
-        except PeerLost:
-            self.stop(graceful=False)
-
-    def _beat(self) -> None:
-        self._row.beat()
-        self._row.words[REQUESTS] = self._taken + sum(router.taken for router in self._routers)
-        if self._ready:
-            self._row.words[ACTIVE] = len(self._app.tasks)
-        asyncio.get_running_loop().call_later(BEAT, self._beat)
-
-    # Main and the routers
-
-    def _on_control(self) -> None:
-        loop = asyncio.get_running_loop()
-        try:
-            while received := self._control.receive():
-                message, fds = received
-                if message["type"] == "router":
-                    self._introduced(Link.adopt(fds[0]))
-                elif message["type"] == "drain":
-                    self.stop(graceful=True)
-        except PeerLost:
-            # Main is gone, and with it whoever could use the answers.
-            loop.remove_reader(self._control.fileno())
-            self.stop(graceful=False)
-        except (RemoteProtocolError, KeyError, IndexError) as error:
-            self._log.error("main sent what a worker does not understand: %r", error)
-
-    def _introduced(self, link: Link) -> None:
-        if self._leaving:
-            link.close()
-        elif self._ready:
-            self._wait_for_offer(link)
-        else:
-            self._offers.append(link)
-
-    def _wait_for_offer(self, link: Link) -> None:
-        loop = asyncio.get_running_loop()
-        loop.add_reader(link.fileno(), self._on_offer, link)
-
-    def _on_offer(self, link: Link) -> None:
-        loop = asyncio.get_running_loop()
-        try:
-            received = link.receive()
-            if received is None:
-                return
-            loop.remove_reader(link.fileno())
-            message, fds = received
-            if message.get("type") != "attach":
-                raise RemoteProtocolError(f"unexpected message {message.get('type')!r} from the router")
-            attachment = handshake.accept(link, __version__, message, fds)
-            router = Attached(attachment, self._settings.requests_in_flight, self._app.start, self._lost)
-            self._routers.append(router)
-            router.open()
-        except PeerLost:
-            loop.remove_reader(link.fileno())
-            link.close()
-        except BridgeError as error:
-            self._log.critical("cannot join the router: %s", error)
-            self.stop(graceful=False)
-
-    def _lost(self, router: Attached) -> None:
-        if router in self._routers:
-            self._routers.remove(router)
-            self._taken += router.taken
+    def _import(self) -> Any:
+        settings = self._settings
+        return target.load(settings.module, settings.callable, settings.factory, settings.path)

@@ -19,8 +19,26 @@ def asgi(target: Any) -> bool | None:
         return False
     if _is_coroutine(target):
         return True
-    required = required_arguments(target)
-    return None if required is None else required == 3
+    return _must_have(target, 3)
+
+
+def wsgi(target: Any) -> bool | None:
+    """Whether a callable is a WSGI application; None if nothing can be known.
+
+    Certain are: a plain callable that must be given two positional arguments; a class of this kind whose instances
+    are iterable.
+    """
+    if _is_coroutine(target) or takes(target, 2) is False:
+        return False
+    if inspect.isclass(target):
+        return required_arguments(target) == 2 and hasattr(target, "__iter__")
+    return _must_have(target, 2)
+
+
+def names(target: Any) -> list[str]:
+    """The names of its parameters; none if these cannot be known."""
+    signature = _signature(target)
+    return [] if signature is None else list(signature.parameters)
 
 
 def factory(target: Any) -> bool:
@@ -49,6 +67,14 @@ def required_arguments(target: Any) -> int | None:
         return None
     positional = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)
     return sum(p.kind in positional and p.default is p.empty for p in signature.parameters.values())
+
+
+def _must_have(target: Any, count: int) -> bool | None:
+    """Whether a callable that takes `count` positional arguments has to be given all of them; None = who knows."""
+    required = required_arguments(target)
+    if required is None or required < min(count, 2):
+        return None
+    return required == count
 
 
 def _is_coroutine(target: Any) -> bool:

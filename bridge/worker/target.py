@@ -58,32 +58,50 @@ def load(module: str, callable: str | None = None, factory: bool = False, path: 
     return found
 
 
-def is_asgi(target: Any) -> bool:
-    """Whether a callable is, or may be, an ASGI 3 application: only what is certainly something else is not."""
-    return signature.asgi(target) is not False
-
-
-def require_asgi(target: Any, name: str) -> None:
-    """Refuse what is not an ASGI 3 application.
+def interface(target: Any, name: str, protocol: str) -> str:
+    """Which interface an application has: "asgi" or "wsgi".
 
     Args:
         target: what `load` returned.
         name: `module:attribute`, for the message.
+        protocol: what the operator says it is; "auto" = it is recognised.
 
     Raises:
-        TargetError: it is something else.
+        TargetError: it is something else, or nothing can be known.
     """
-    if is_asgi(target):
-        return
+    asgi, wsgi = signature.asgi(target), signature.wsgi(target)
+    if protocol != "auto":
+        if (wsgi if protocol == "wsgi" else asgi) is False:
+            raise TargetError(_not_that(target, name, protocol))
+        return protocol
+    if asgi or (asgi is None and wsgi is False):
+        return "asgi"
+    if wsgi or (wsgi is None and asgi is False):
+        return "wsgi"
+    if asgi is None:
+        raise TargetError(
+            f'"{name}" looks like an ASGI or a WSGI application alike: say --interface asgi or --interface wsgi'
+        )
+    raise TargetError(_neither(target, name, "an ASGI or WSGI application"))
+
+
+def _not_that(target: Any, name: str, protocol: str) -> str:
+    found = "asgi" if signature.asgi(target) else "wsgi" if signature.wsgi(target) else ""
+    if found:
+        return f'"{name}" is {_NAMES[found]} application, and the setting says {protocol} (--interface, "protocol")'
+    return _neither(target, name, f"{_NAMES[protocol]} application")
+
+
+_NAMES = {"asgi": "an ASGI", "wsgi": "a WSGI"}
+
+
+def _neither(target: Any, name: str, wanted: str) -> str:
     if inspect.isclass(target):
-        line = f'"{name}" is a class, not an ASGI application (to serve an instance of it: --factory)'
-    elif signature.takes(target, 2) and not inspect.iscoroutinefunction(target):
-        line = f'"{name}" is a WSGI application: WSGI applications are not served by this release'
-    elif signature.takes(target, 1):
-        line = f'"{name}" takes one argument, as ASGI 2 had it: applications take three (scope, receive, send)'
-    else:
-        line = f'"{name}" is {_kind(target)}, not an ASGI application (scope, receive, send)'
-    raise TargetError(line)
+        return f'"{name}" is a class, not {wanted} (to serve an instance of it: --factory)'
+    if signature.takes(target, 1):
+        return f'"{name}" takes one argument, as ASGI 2 had it: applications take three (scope, receive, send)'
+    arguments = "scope, receive, send" if "ASGI" in wanted else "environ, start_response"
+    return f'"{name}" is {_kind(target)}, not {wanted} ({arguments})'
 
 
 def _import(name: str, directory: Path) -> ModuleType:
@@ -225,12 +243,12 @@ def _hint(module: ModuleType) -> str:
         for name, value in vars(module).items()
         if not name.startswith("_") and _is_callable(value) and not inspect.isclass(value)
         if not inspect.isroutine(value) or value.__module__ == module.__name__  # imported objects yes, functions no
-        if signature.asgi(value)
+        if signature.asgi(value) or "start_response" in signature.names(value)
     ]
     if not seen:
         return ""
     names = ", ".join(f'"{name}"' for name in seen[:_MOST_CANDIDATES])
-    return f" (what looks like an ASGI application there: {names})"
+    return f" (what looks like an application there: {names})"
 
 
 def _where(module: ModuleType) -> str:

@@ -96,14 +96,16 @@ def test_accepted_files_are_closed_with_the_port(offer: Offer) -> None:
     assert open_files() == before
 
 
-@pytest.mark.parametrize(("version", "protocol"), [("2", 1), ("1", 2), ("1", None)])
+@pytest.mark.parametrize(
+    ("version", "protocol"), [("2", handshake.PROTOCOL), ("1", handshake.PROTOCOL + 1), ("1", None)]
+)
 def test_another_release(offer: Offer, version: str, protocol: int | None) -> None:
     """Processes of different releases or protocols do not talk; both versions are named, nothing is left."""
     before = open_files()
     message, fds = offer.send(version, protocol=protocol)
     with pytest.raises(VersionMismatch, match="restart all of them") as caught:
         handshake.accept(offer.theirs, "1", message, fds)
-    assert caught.value.ours == "1 (protocol 1)"
+    assert caught.value.ours == f"1 (protocol {handshake.PROTOCOL})"
     assert caught.value.theirs == f"{version} (protocol {protocol})"
     del caught
     assert open_files() == before

@@ -324,7 +324,15 @@ def test_a_descriptor_that_comes_twice() -> None:
     run(test())
 
 
-@pytest.mark.parametrize("message", [{"type": "nonsense"}, {"type": "attached"}, {"type": "attached", "limit": "1"}])
+@pytest.mark.parametrize(
+    "message",
+    [
+        {"type": "nonsense"},
+        {"type": "attached"},
+        {"type": "attached", "limit": "1", "interface": "asgi"},
+        {"type": "attached", "limit": 1, "interface": "cgi"},
+    ],
+)
 def test_nonsense_on_the_link(message: dict[str, Any]) -> None:
     """A worker that says what no worker says is cut off, and a file that it sent along is closed."""
 

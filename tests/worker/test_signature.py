@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 import fastapi
+import flask
 import pytest
 import starlette.applications
 from django.core.handlers.asgi import ASGIHandler
@@ -14,7 +15,7 @@ from django.core.handlers.wsgi import WSGIHandler
 
 from bridge.errors import TargetError
 from bridge.worker import signature
-from bridge.worker.target import is_asgi, require_asgi
+from bridge.worker.target import interface
 
 ASGI = "async def {}(scope, receive, send): pass\n"
 Load = Callable[..., Any]
@@ -94,19 +95,87 @@ async def bound(setting: Any, scope: Any, receive: Any, send: Any) -> None:
     ],
 )
 def test_asgi(target: Any) -> None:
-    """Every shape of an ASGI application is recognised."""
-    assert is_asgi(target)
-    require_asgi(target, "a:b")
+    """Every shape of an ASGI application is recognised, and is not served as anything else."""
+    assert interface(target, "a:b", "auto") == interface(target, "a:b", "asgi") == "asgi"
+    if signature.asgi(target):
+        with pytest.raises(TargetError, match="wsgi"):
+            interface(target, "a:b", "wsgi")
+
+
+def per_request(environ: Any, start_response: Any) -> Iterator[bytes]:
+    """A generator function."""
+    yield b""
+
+
+def with_default(environ: Any, start_response: Any, debug: bool = False) -> list[bytes]:
+    """Could be given three arguments."""
+    return []
+
+
+class WsgiClass:
+    """The class is the application: its instances are iterated."""
+
+    def __init__(self, environ: Any, start_response: Any) -> None:
+        pass
+
+    def __iter__(self) -> Iterator[bytes]:
+        yield b""
+
+
+def bound_wsgi(setting: Any, environ: Any, start_response: Any) -> list[bytes]:
+    """Needs a setting first."""
+    return []
+
+
+@pytest.mark.parametrize(
+    "target",
+    [
+        wsgi,
+        WsgiObject(),
+        WsgiObject().__call__,
+        per_request,
+        with_default,
+        WsgiClass,
+        functools.partial(wsgi),
+        functools.partial(bound_wsgi, 1),
+        WSGIHandler.__new__(WSGIHandler),
+        flask.Flask("shop"),
+        flask.Flask("shop").wsgi_app,
+    ],
+)
+def test_wsgi(target: Any) -> None:
+    """Every shape of a WSGI application is recognised, and is not served as anything else."""
+    assert interface(target, "a:b", "auto") == interface(target, "a:b", "wsgi") == "wsgi"
+    with pytest.raises(TargetError) as caught:
+        interface(target, "shop:app", "asgi")
+    line = '"shop:app" is a WSGI application, and the setting says asgi (--interface, "protocol")'
+    assert str(caught.value) == line
 
 
 def test_unknowable() -> None:
-    """What cannot be judged without a call is given the benefit of the doubt."""
+    """What cannot be judged without a call is the operator's to name, and then it is believed."""
 
     def anything(*args: Any) -> None:
         pass
 
-    assert signature.asgi(anything) is None
-    assert is_asgi(anything)
+    assert signature.asgi(anything) is signature.wsgi(anything) is None
+    with pytest.raises(TargetError, match="say --interface asgi or --interface wsgi"):
+        interface(anything, "a:b", "auto")
+    assert interface(anything, "a:b", "asgi") == "asgi"
+    assert interface(anything, "a:b", "wsgi") == "wsgi"
+
+
+def test_the_one_that_remains() -> None:
+    """What cannot be the one is taken for the other."""
+
+    def three_or_more(scope: Any, receive: Any, send: Any, *more: Any) -> None:
+        pass
+
+    def one_or_two(environ: Any, start_response: Any = None) -> None:
+        pass
+
+    assert interface(three_or_more, "a:b", "auto") == "asgi"
+    assert interface(one_or_two, "a:b", "auto") == "wsgi"
 
 
 def one(scope: Any) -> Any:
@@ -117,23 +186,19 @@ async def none_at_all() -> None:
     """A coroutine function of no use here."""
 
 
+@pytest.mark.parametrize("protocol", ["auto", "asgi", "wsgi"])
 @pytest.mark.parametrize(
     ("target", "text"),
     [
-        (wsgi, "is a WSGI application: WSGI applications are not served by this release"),
-        (WsgiObject(), "is a WSGI application"),
-        (WSGIHandler.__new__(WSGIHandler), "is a WSGI application"),
-        (functools.partial(wsgi), "is a WSGI application"),
         (one, "takes one argument, as ASGI 2 had it"),
-        (none_at_all, "is a function, not an ASGI application"),
-        (WsgiObject, "is a class, not an ASGI application"),
+        (none_at_all, "is a function, not a"),
+        (WsgiObject, "is a class, not a"),
     ],
 )
-def test_not_asgi(target: Any, text: str) -> None:
+def test_neither(target: Any, text: str, protocol: str) -> None:
     """What is something else is refused with one line that says what it is."""
-    assert not is_asgi(target)
     with pytest.raises(TargetError) as caught:
-        require_asgi(target, "shop:app")
+        interface(target, "shop:app", protocol)
     assert str(caught.value).startswith('"shop:app" ')
     assert text in str(caught.value)
     assert caught.value.report == ""

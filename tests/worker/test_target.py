@@ -170,7 +170,7 @@ def test_unknown_attribute_unlike_any(project: Path) -> None:
     """When no name is near, what looks like an application is listed."""
     other = write(project, ASGI.format("imported"))
     module = write(project, f"from {other} import imported\nimport json\nclass C: pass\n" + ASGI.format("site"))
-    assert str(refused(project, module, "zzz")).endswith('(what looks like an ASGI application there: "site")')
+    assert str(refused(project, module, "zzz")).endswith('(what looks like an application there: "site")')
 
 
 def test_no_default_name(project: Path) -> None:
@@ -179,7 +179,7 @@ def test_no_default_name(project: Path) -> None:
     module = write(project, text)
     error = str(refused(project, module))
     assert 'has neither "application" nor "app"' in error
-    assert error.endswith('(what looks like an ASGI application there: "site")')
+    assert error.endswith('(what looks like an application there: "site")')
 
 
 def test_attribute_that_is_a_module_of_the_package(project: Path) -> None:
