@@ -1,15 +1,8 @@
 """The prototype: one application's gunicorn Arbiter, without listeners, told what to do by main over its link.
 
 Run as `python -P -m bridge.worker.prototype FD`. It has no event loop and no threads, so it may fork its workers.
-From gunicorn it keeps the care for workers; replaced is what would hurt behind a router:
-
-* HUP kills the old workers before the new ones can serve: here a reload has two phases (`Prototype.reload`);
-* a worker that fails to boot stops the server: here it is reported, and tried again after a pause;
-* a worker that hangs in its import is never killed: here boot has a deadline (`start_timeout`);
-* a signal between fork and the worker's own handlers is lost: here they are blocked in between.
-
-Worker n has row n of the status page. Its control link is made before the fork: the worker keeps one end, main
-gets the other, the prototype keeps none, so the death of either shows at once as end-of-file.
+Of a worker's control link the worker keeps one end, main gets the other, the prototype keeps none, so the death of
+either shows at once as end-of-file. How it keeps its workers stands in `keeper`.
 """
 
 from __future__ import annotations
@@ -23,8 +16,6 @@ from collections.abc import Callable
 from typing import Any, NamedTuple
 
 from gunicorn.app.base import BaseApplication
-from gunicorn.arbiter import Arbiter
-from gunicorn.workers.base import Worker
 
 from bridge import config
 from bridge.errors import PeerLost
@@ -32,15 +23,8 @@ from bridge.ipc.link import Link
 from bridge.ipc.signals import SignalPipe
 from bridge.ipc.status import Page
 from bridge.log import log, set_up
-from bridge.worker.backoff import BackOff
-from bridge.worker.forked import Heartbeat, QuietLog, Server, serve
-
-POLL = 1.0  #: seconds between two looks at heartbeats and deadlines
-LEAVE = 2.0  #: seconds beyond its own grace that a leaving worker has before it is killed
-SIGNALS = frozenset(
-    signal.Signals[f"SIG{name}"]
-    for name in ("CHLD", "TERM", "INT", "QUIT", "HUP", "USR1", "USR2", "TTIN", "TTOU", "WINCH")
-)
+from bridge.worker.forked import QuietLog, Server, serve
+from bridge.worker.keeper import LEAVE, POLL, SIGNALS, Keeper, KeptWorker
 
 
 class App(BaseApplication):  # type: ignore[misc]
@@ -89,24 +73,12 @@ class App(BaseApplication):  # type: ignore[misc]
         Prototype(self).run()
 
 
-class BridgeWorker(Worker):  # type: ignore[misc]
-    """One worker, as the prototype sees it until the fork and as the worker process sees itself after it."""
+class BridgeWorker(KeptWorker):
+    """A worker that a prototype forks."""
 
     def __init__(self, age: int, *given: Any) -> None:
-        # Not gunicorn's own: that one makes a temporary file, which a read-only file system refuses.
-        self.age = age
-        self.ppid, _, self.app, _, self.cfg, self.log = given
-        self.pid: int = 0
-        self.aborted = False
-        self.booted = False
-        self.worker_id: int = self.app.next_id
-        self.control, self.main_end = Link.pair()
-        self.tmp = Heartbeat(self.app.page.row(self.worker_id))
-        self.generation = 0
-        self.created = time.monotonic()
-        self.ready_at = 0.0  #: 0 until main says that it is ready
-        self.leave_by = 0.0  #: 0 until it was told to leave
-        self.reason: str | None = None  #: why it was killed
+        super().__init__(age, *given)
+        self.take_row(self.app.next_id, self.app.page.row(self.app.next_id))
 
     def init_process(self) -> None:
         """In the child: let go of what is the prototype's, serve, and end by SystemExit."""
@@ -116,35 +88,22 @@ class BridgeWorker(Worker):  # type: ignore[misc]
         self.main_end.close()
         serve(self.app.application, self.control, self.tmp.row, self.app.server)
 
-    def overdue(self, application: config.Application, now: float) -> str | None:
-        """Why this worker must be killed, or None."""
-        start, still = application.start_timeout, application.liveness_timeout
-        if not self.ready_at:
-            return f"it was not ready after {start:g} seconds" if start and now - self.created > start else None
-        seen = max(self.ready_at, min(self.tmp.last_update(), now))
-        return f"its loop stood still for {still:g} seconds" if still and now - seen > still else None
-
 
 class _Stop(NamedTuple):
     graceful: bool
     timeout: float  #: seconds
 
 
-class Prototype(Arbiter):  # type: ignore[misc]
-    """Keeps `processes` workers of the newest loadable version alive."""
+class Prototype(Keeper):
+    """Keeps one application's workers alive, as main says."""
 
     def __init__(self, app: App) -> None:
+        self.application = app.application
         self._pipe = app.pipe
         self._link = app.link
-        self._boot = BackOff()
-        self._crash = BackOff(grown=2.0, free=3)
-        self._spawn_at = 0.0
-        self._generation = 0
-        self._reloading = False
-        self._reload_again = False
         self._stop: _Stop | None = None
         self.LISTENERS: list[Any] = []
-        self.WORKERS: dict[int, BridgeWorker] = {}
+        self.begin_keeping()
         self._poll = select.poll()
         for source in (self._pipe, self._link):
             self._poll.register(source.fileno(), select.POLLIN)
@@ -174,119 +133,42 @@ class Prototype(Arbiter):  # type: ignore[misc]
                     os.close(fd)
                 self._obey(message)
         except PeerLost:
-            self._stop = _Stop(graceful=False, timeout=LEAVE)
+            self._end(_Stop(graceful=False, timeout=LEAVE))
         self.reap_workers()
 
     def _obey(self, message: dict[str, Any]) -> None:
         match message.get("type"):
             case "ready":
                 for worker in self.WORKERS.values():
-                    if worker.worker_id == message["worker"] and not worker.ready_at:
-                        worker.ready_at = time.monotonic()
-                        self._boot.recovered()
+                    if worker.worker_id == message["worker"]:
+                        self.became_ready(worker)
             case "reload":
-                self.reload()
+                self.begin_reload()
             case "stop":
-                self._stop = _Stop(graceful=bool(message["graceful"]), timeout=float(message["timeout"]))
+                self._end(_Stop(graceful=bool(message["graceful"]), timeout=float(message["timeout"])))
             case other:
                 log.debug("the prototype was told %r and does not know it", other)
 
-    def manage_workers(self) -> None:
-        """One step towards `processes` ready workers of the newest generation, and no others."""
-        staying = [worker for worker in self.WORKERS.values() if not worker.leave_by]
-        current = [worker for worker in staying if worker.generation == self._generation]
-        ready = sum(1 for worker in current if worker.ready_at)
-        if self._reloading and ready >= self.num_workers:
-            self._end_reload([worker for worker in staying if worker not in current], ok=True)
-        # A version that may not load is tried by one worker first: it fails once, not once per worker.
-        trial = not ready and (self._reloading or self._boot.trouble)
-        for _ in range((1 if trial else self.num_workers) - len(current)):
-            if time.monotonic() < self._spawn_at:
-                break
-            self.spawn_worker()
-
-    def reload(self) -> None:
-        """Begin to replace all workers: new ones first; the old are retired once as many new ones are ready."""
-        if self._reloading:
-            self._reload_again = True
-            return
-        self._reloading = True
-        self._generation += 1
-        self._spawn_at = 0.0
-        self._boot.recovered()
-
-    def _end_reload(self, leaving: list[BridgeWorker], *, ok: bool) -> None:
-        self._reloading = False
-        for worker in leaving:
-            self._retire(worker, signal.SIGTERM if ok else signal.SIGQUIT)
-        if not ok:
-            for worker in self.WORKERS.values():
-                worker.generation = self._generation
-        self._report({"type": "reloaded", "ok": ok})
-        if self._reload_again:
-            self._reload_again = False
-            self.reload()
-
-    def _retire(self, worker: BridgeWorker, number: signal.Signals) -> None:
-        worker.leave_by = time.monotonic() + self.app.application.graceful_timeout + LEAVE
-        self.kill_worker(worker.pid, number)
-
-    def murder_workers(self) -> None:
-        """Kill workers that did not boot, do not move or do not leave in time."""
-        now = time.monotonic()
-        for pid, worker in list(self.WORKERS.items()):
-            if worker.aborted or (worker.leave_by and now > worker.leave_by):
-                self.kill_worker(pid, signal.SIGKILL)
-            elif not worker.leave_by and (reason := worker.overdue(self.app.application, now)):
-                # ABRT first: it shows in the log where the worker stands.
-                worker.reason = reason
-                worker.aborted = True
-                self.kill_worker(pid, signal.SIGABRT)
+    def _end(self, order: _Stop) -> None:
+        self._stop = order
+        self._ending = True
 
     def spawn_worker(self) -> int:
         """Fork a worker and introduce it to main; 0 when it could not be. The child does not come back from here."""
-        taken = {worker.worker_id for worker in self.WORKERS.values()}
-        # In turn, so that an id comes back late: whoever still talks about the last one has stopped by then.
-        turn = (*range(self.app.next_id, self.app.ids.stop), *self.app.ids)
-        free = next((number for number in turn if number not in taken), None)
+        free = self.free_id(self.app.ids, self.app.next_id)
         if free is None:
-            return self._postpone("too many workers are still leaving")
+            return self.postpone("too many workers are still leaving")
         self.app.next_id = free
-        signal.pthread_sigmask(signal.SIG_BLOCK, SIGNALS)
-        try:
-            pid: int = super().spawn_worker()
-        except OSError as error:
-            signal.pthread_sigmask(signal.SIG_SETMASK, [])
-            return self._postpone(f"no worker can be started: {error}")
-        signal.pthread_sigmask(signal.SIG_SETMASK, [])
-        self.app.next_id += 1
-        worker = self.WORKERS[pid]
-        worker.generation = self._generation
-        worker.control.close()
-        self._report({"type": "worker", "worker": worker.worker_id, "pid": pid}, worker.main_end.fileno())
-        worker.main_end.close()
+        pid = super().spawn_worker()
+        if pid:
+            self.app.next_id += 1
+            worker = self.WORKERS[pid]
+            self._report({"type": "worker", "worker": worker.worker_id, "pid": pid}, worker.main_end.fileno())
+            worker.main_end.close()
         return pid
 
-    def _postpone(self, reason: str) -> int:
-        log.error("%s", reason)
-        self._spawn_at = time.monotonic() + POLL
-        return 0
-
-    def reap_workers(self) -> None:
-        """Collect every dead child. Replaces gunicorn's, which stops the server after a failed boot."""
-        while True:
-            try:
-                pid, status = os.waitpid(-1, os.WNOHANG)
-            except ChildProcessError:
-                return
-            if not pid:
-                return
-            worker = self.WORKERS.pop(pid, None)
-            if worker is not None:
-                worker.tmp.close()
-                self._bury(worker, status)
-
-    def _bury(self, worker: BridgeWorker, status: int) -> None:
+    def report_ended(self, worker: KeptWorker, status: int, *, expected: bool) -> None:
+        """Tell main."""
         self._report(
             {
                 "type": "reaped",
@@ -294,29 +176,23 @@ class Prototype(Arbiter):  # type: ignore[misc]
                 "pid": worker.pid,
                 "status": status,
                 "ready": bool(worker.ready_at),
-                "expected": bool(worker.leave_by or self._stop),
+                "expected": expected,
                 "reason": worker.reason,
             }
         )
-        if worker.leave_by or self._stop:
-            return
-        now = time.monotonic()
-        if worker.ready_at:
-            self._spawn_at = now + self._crash.died(now - worker.ready_at)
-        elif self._reloading and worker.generation == self._generation:
-            failed = [other for other in self.WORKERS.values() if other.generation == self._generation]
-            self._end_reload([other for other in failed if not other.leave_by], ok=False)
-        else:
-            self._spawn_at = now + self._boot.died(0.0)
+
+    def report_reloaded(self, *, ok: bool) -> None:
+        """Tell main."""
+        self._report({"type": "reloaded", "ok": ok})
 
     def stop(self, graceful: bool = True) -> None:
         """End all workers, as main said; called by gunicorn once its loop has ended."""
         order = self._stop or _Stop(graceful, LEAVE)
-        self._stop = order
+        self._end(order)
         deadline = self._dismiss(order)
         while self.WORKERS and time.monotonic() < deadline:
             self._wait(min(POLL, max(0.0, deadline - time.monotonic())))
-            if self._stop != order:
+            if self._stop and self._stop != order:
                 order = self._stop
                 deadline = min(deadline, self._dismiss(order))
         self.kill_workers(signal.SIGKILL)
@@ -336,7 +212,7 @@ class Prototype(Arbiter):  # type: ignore[misc]
         try:
             self._link.send(message, fds)
         except PeerLost:
-            self._stop = self._stop or _Stop(graceful=False, timeout=LEAVE)
+            self._end(self._stop or _Stop(graceful=False, timeout=LEAVE))
 
 
 def main(fd: int, server: Callable[..., Server] | None = None) -> None:
