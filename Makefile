@@ -7,7 +7,7 @@ ARGS ?=
 PIP = .venv/bin/python -m pip --quiet --disable-pip-version-check
 SOURCES = pyproject.toml setup.py $(wildcard bridge/core/*.[ch] bridge/core/*.cdef bridge/core/build_core.py)
 
-.PHONY: help run test check test-all bench clean
+.PHONY: help run test check test-all dist bench clean
 
 help:  ## this list
 	@sed -n 's/^\([a-z-]*\):.*## /make \1\t/p' Makefile | expand -t 16
@@ -31,6 +31,9 @@ check: .venv/installed-lint  ## ruff, mypy --strict, the architecture
 test-all:  ## the suite on every CPython from 3.11 on that is found
 	@.ci/machine test
 	@$(PYTHON) tests/every_python.py $(ARGS)
+
+dist: .venv/installed-dist  ## the source distribution and a manylinux wheel, into dist/
+	@.venv/bin/python -m tests.package.build dist
 
 bench: .venv/installed-bench  ## Bridge and uvicorn in turn (needs wrk)
 	@.venv/bin/python -m tests.bench $(ARGS)

@@ -1,7 +1,8 @@
 """`make test-all`: the suite on every CPython from 3.11 on that this machine has, and a table at the end.
 
 Interpreters are looked for on the PATH and under ~/.pyenv/versions; each version gets its own environment in
-.venvs/. Arguments are handed to pytest. The exit status is 1 when the suite failed on any of them.
+.venvs/. The oldest builds the wheel that tests/package then tries on all of them. Arguments are handed to pytest. The
+exit status is 1 when the suite failed on any of them.
 """
 
 from __future__ import annotations
@@ -49,6 +50,12 @@ def run(python: Path, version: Version, arguments: list[str]) -> str:
         return "no environment"
     if subprocess.run(install, cwd=ROOT, check=False).returncode:
         return "not installed"
+    wheels = ROOT / ".venvs" / "dist"
+    if "BRIDGE_WHEEL" not in os.environ:
+        if subprocess.run([inside, "-m", "tests.package.build", wheels], cwd=ROOT, check=False).returncode:
+            return "no wheel"
+        (wheel,) = wheels.glob("*.whl")
+        os.environ["BRIDGE_WHEEL"] = str(wheel)
     tested = subprocess.run([inside, "-m", "pytest", *arguments], cwd=ROOT, check=False)
     return "failed" if tested.returncode else "passed"
 
