@@ -1,6 +1,6 @@
 """What the C core offers, with types: its functions, what they return, and the numbers they take.
 
-The statically typed version of core.cdef; the facade, `bridge.core`, calls it and re-exports what others need.
+The statically typed version of core.cdef, for the files that wrap it; `bridge.core` re-exports what others need.
 """
 
 from __future__ import annotations

@@ -6,14 +6,14 @@ import re
 from pathlib import Path
 
 import bridge.core
-from bridge.core import CANCELLED, FULL, LOST, NONE, interface
+from bridge.core import CANCELLED, FULL, LOST, NONE, binding, interface
 
 CORE = Path(bridge.core.__file__).parent
 
 
 def test_results_have_the_numbers_of_the_header() -> None:
     """Each outcome and each fault is the number in layout.h, which cffi compares as it hands it out."""
-    lib = bridge.core._lib
+    lib = binding.lib
     numbers = {name: getattr(lib, f"BRIDGE_{name}") for name in ("FULL", "NONE", "CANCELLED", "LOST", "TOO_LONG")}
     mine = {"FULL": FULL, "NONE": NONE, "CANCELLED": CANCELLED, "LOST": LOST, "TOO_LONG": interface.TOO_LONG}
     assert numbers == mine
@@ -30,4 +30,4 @@ def test_every_declared_function_is_typed() -> None:
         for name, kind in interface.Functions.__annotations__.items()
     }
     assert typed == declared
-    assert all(hasattr(bridge.core._lib, name) for name in typed)
+    assert all(hasattr(binding.lib, name) for name in typed)

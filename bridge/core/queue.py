@@ -1,0 +1,190 @@
+"""A queue of messages in shared memory: what C calls `queue.h`, for Python."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from bridge.core.binding import aligned, lib, new_batch, new_geometry, new_handle
+from bridge.core.interface import BATCH, FULL, LOST, NONE, checked_owner, fault
+from bridge.core.tracking import Tracking
+from bridge.errors import RemoteProtocolError
+
+if TYPE_CHECKING:
+    from typing_extensions import Buffer  # comes with the type checker; nothing to install
+
+
+class Queue:
+    """A bounded queue of messages in items of one size, for any number of producers and consumers.
+
+    Message i of the last `drain` or `claim` lies in `batch` at i * `stride`: a 32-bit length in native order, four
+    zero bytes, then the message. The next `drain`, `claim` or `recover` overwrites it.
+
+    Args:
+        memory: at least `bytes_needed` bytes, shared with the other ends.
+        capacity: messages; a power of two, at most 2**24.
+        item_size: bytes of one item with its 16 bytes of header; a multiple of 16.
+        waiters: how many waiters can sleep on the queue.
+        owner: id of this process, 1 to 65534; the same in everything it shares.
+        create: lay an empty queue out; False joins one.
+        first_ticket: number of the first message; tests start near the ends of its range.
+        offset: where in the memory the queue begins.
+
+    Raises:
+        ValueError: geometry, owner or memory are unfit; `push`: the message is longer than `room`.
+        RemoteProtocolError: the memory to join holds no queue of this version; any method: the queue is damaged.
+    """
+
+    __slots__ = ("__weakref__", "_handle", "_pins", "batch", "room", "stride")
+
+    room: int  #: largest message in bytes
+    stride: int  #: bytes between two messages in `batch`
+    batch: memoryview  #: where messages are copied to
+
+    @staticmethod
+    def bytes_needed(capacity: int, item_size: int, waiters: int) -> int:
+        """Bytes of shared memory for a queue of this geometry; an impossible one raises ValueError."""
+        needed = lib.bridge_queue_bytes(new_geometry(capacity, item_size, waiters))
+        if needed == 0:
+            raise ValueError(f"no queue has {capacity} items of {item_size} bytes and {waiters} waiters")
+        return needed
+
+    def __init__(  # noqa: PLR0913 - a queue has this many properties; all but one are named by the caller
+        self,
+        memory: Buffer,
+        *,
+        capacity: int,
+        item_size: int,
+        waiters: int,
+        owner: int,
+        create: bool,
+        first_ticket: int = 0,
+        offset: int = 0,
+    ) -> None:
+        geometry = new_geometry(capacity, item_size, waiters)
+        address, whole = aligned(memory, offset, self.bytes_needed(capacity, item_size, waiters))
+        if create:
+            lib.bridge_queue_create(address, geometry, first_ticket)
+        handle = new_handle("queue")
+        if lib.bridge_queue_open(handle, address, geometry, checked_owner(owner)) < 0:
+            raise RemoteProtocolError("the memory holds no queue of this version")
+        items = min(capacity, BATCH)
+        batch, self.batch = new_batch(items * handle.stride)
+        lib.bridge_queue_use_batch(handle, batch, items)
+        self.room = handle.room
+        self.stride = handle.stride
+        self._handle = handle
+        self._pins = (whole, batch)
+
+    def push(self, message: bytes) -> int:
+        """Publish one message.
+
+        Returns:
+            0, or w + 1 if the caller must ring waiter w (its sleeping bit was cleared by this call), or FULL.
+        """
+        result = lib.bridge_queue_push(self._handle, message, len(message))
+        if result < FULL:
+            raise fault(result)
+        return result
+
+    def drain(self, limit: int) -> int:
+        """Copy up to `limit` messages into the batch, and free their items.
+
+        Returns:
+            Their number in the low 16 bits (`COUNT`); bit 16 (`STARVED`) = producers are to be rung, all of them.
+        """
+        result = lib.bridge_queue_drain(self._handle, limit)
+        if result < 0:
+            raise fault(result)
+        return result
+
+    def claim(self, tracking: Tracking, limit: int) -> int:
+        """As `drain`, for requests: the first 8 bytes of a message are its stream, to be won by a CLAIM.
+
+        Cancelled requests are passed over. At most ceil(visible / ready) are taken (see `set_ready`).
+
+        Returns:
+            As `drain`; result >> `BATON` is w + 1 if waiter w must be rung because work is left behind, else 0.
+        """
+        result = lib.bridge_queue_claim(self._handle, tracking._handle, limit)  # noqa: SLF001 - same facade
+        if result < 0:
+            raise fault(result)
+        return result
+
+    def doze(self, waiter: int) -> bool:
+        """Set the waiter's sleeping bit, then look at the queue again.
+
+        Returns:
+            True: the bit is set and the queue was empty after that; whoever publishes next will ring.
+            False: there is something to take, and the bit is clear.
+        """
+        result = lib.bridge_queue_doze(self._handle, waiter)
+        if result < 0:
+            raise ValueError(f"no waiter {waiter}") if result == NONE else fault(result)
+        return result == 1
+
+    def rouse(self, waiter: int) -> None:
+        """Clear a waiter's sleeping bit: one's own after waking, or that of a waiter that died."""
+        lib.bridge_queue_rouse(self._handle, waiter)
+
+    def wake(self) -> int:
+        """Pass a ring on: w + 1 if there is something in the queue and waiter w slept and must be rung, else 0.
+
+        Called after the death of a waiter, after `recover`, and after an `answer` that was CANCELLED or LOST when other
+        threads publish to the same queue: their messages may have become visible only now.
+        """
+        return lib.bridge_queue_wake(self._handle)
+
+    def take_starved(self) -> bool:
+        """True if a producer met a full queue since the last call: all are to be rung. `drain` asks by itself."""
+        return lib.bridge_queue_take_starved(self._handle) == 1
+
+    def set_ready(self, consumers: int) -> None:
+        """Tell consumers how many of them share the work, for their part of a claim. Advisory."""
+        lib.bridge_queue_set_ready(self._handle, consumers)
+
+    def length(self) -> int:
+        """Messages in the queue; advisory."""
+        return lib.bridge_queue_length(self._handle)
+
+    def recover(self, owner: int) -> list[bytes]:
+        """Repair what a dead process held; it must be dead, and only one process may do this at a time.
+
+        Items that it was filling become void, items that it was reading are freed. The caller then rings *every* living
+        waiter of the queue, and its producers if `take_starved()`: the dead may have owed a ring to any of them.
+
+        Returns:
+            Copies of the messages in the items that it was reading; whether they were acted upon, the caller knows.
+        """
+        found: list[bytes] = []
+        start = 0
+        while (start := lib.bridge_queue_recover(self._handle, checked_owner(owner), start)) > 0:
+            length = int.from_bytes(self.batch[:4], "little")
+            found.append(bytes(self.batch[8 : 8 + length]))
+        if start < 0:
+            raise fault(start)
+        return found
+
+
+def answer(queue: Queue, tracking: Tracking, stream: int, event: int, message: bytes) -> int:
+    """Move a stream that this process claimed, and push a message about it: both, or neither.
+
+    Args:
+        queue: where the message goes.
+        tracking: where the stream's word is.
+        stream: which one.
+        event: RESPOND, FINISH; or 0 for a message that leaves a running stream as it is (a stream that was only
+            claimed starts to run).
+        message: what to push.
+
+    Returns:
+        As `Queue.push`; CANCELLED if nobody waits for the stream any more; LOST if it is not this process's, or in a
+        state that allows no answer. With FULL, CANCELLED and LOST the stream is as it was.
+
+    Raises:
+        ValueError: the message is longer than the queue's `room`.
+        RemoteProtocolError: the queue is damaged.
+    """
+    result = lib.bridge_queue_answer(queue._handle, tracking._handle, stream, event, message, len(message))  # noqa: SLF001
+    if result < LOST:
+        raise fault(result)
+    return result

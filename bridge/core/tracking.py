@@ -1,0 +1,83 @@
+"""Tracking words in shared memory: what C calls `tracking.h`, for Python."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from bridge.core.binding import aligned, lib, new_handle
+from bridge.core.interface import Numbers, checked_owner
+from bridge.errors import RemoteProtocolError
+
+if TYPE_CHECKING:
+    from typing_extensions import Buffer  # comes with the type checker; nothing to install
+
+
+class Tracking(Numbers):
+    """One 64-bit word per request in flight: generation of its slot, state, owner.
+
+    A *stream* is the name of a request: generation << 32 | slot, never 0. States and events have the numbers of
+    `bridge.ipc.stream`, which also holds their table.
+
+    Args:
+        memory: at least `bytes_needed` bytes, shared.
+        slots: number of words.
+        owner: id of this process, which a CLAIM writes into the word.
+        create: lay all words out as FREE; False joins.
+    """
+
+    __slots__ = ("_handle", "_owner", "_pins")
+
+    @staticmethod
+    def bytes_needed(slots: int) -> int:
+        """Bytes of shared memory for `slots` words."""
+        return lib.bridge_tracking_bytes(slots)
+
+    def __init__(self, memory: Buffer, *, slots: int, owner: int, create: bool, offset: int = 0) -> None:
+        address, whole = aligned(memory, offset, self.bytes_needed(slots))
+        self._owner = checked_owner(owner)
+        self._handle = new_handle("tracking")
+        self._pins = whole
+        if lib.bridge_tracking_open(self._handle, address, slots, owner, create) < 0:
+            raise RemoteProtocolError("the memory holds no tracking words of this version")
+
+    def arm(self, slot: int) -> int:
+        """Make a free or finished slot QUEUED in its next generation: the stream, or LOST if it is in use."""
+        return lib.bridge_tracking_arm(self._handle, slot)
+
+    def move(self, stream: int, event: int, owner: int | None = None) -> int:
+        """Move a stream by an event; ARM is no such event, see `arm`.
+
+        Args:
+            stream: which one.
+            event: what happens to it.
+            owner: with CLAIM, who claims (unless given, this process). With any other event, who must hold the
+                stream for the move to be legal (unless given, it does not matter).
+
+        Returns:
+            The new state; or LOST, and nothing has changed.
+        """
+        if owner is None:
+            owner = self._owner if event == self.CLAIM else 0
+        return lib.bridge_tracking_move(self._handle, stream, event, owner)
+
+    def state(self, stream: int) -> int:
+        """The state of a stream, or LOST if its slot is in another generation."""
+        return lib.bridge_tracking_state(self._handle, stream)
+
+    def owner(self, stream: int) -> int:
+        """Who claimed a stream, 0 if nobody has, or LOST if its slot is in another generation."""
+        return lib.bridge_tracking_owner(self._handle, stream)
+
+    def recover(self, owner: int) -> list[tuple[int, int]]:
+        """Make every stream that a dead process held DONE and nobody's.
+
+        Returns:
+            Each stream with the state it was in. Those in DONE were finished; if the caller still waits for the last
+            message of one, its owner died before it could publish it.
+        """
+        found: list[tuple[int, int]] = []
+        start = lib.bridge_tracking_recover(self._handle, checked_owner(owner), 0)
+        while start:
+            found.append((self._handle.found_stream, self._handle.found_state))
+            start = lib.bridge_tracking_recover(self._handle, owner, start)
+        return found
