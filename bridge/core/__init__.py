@@ -16,8 +16,8 @@ from __future__ import annotations
 from bridge.core.binding import view
 from bridge.core.chunk_map import ChunkMap
 from bridge.core.interface import BATCH, BATON, CANCELLED, COUNT, FULL, LOST, NONE, STARVED
-from bridge.core.queue import Queue, answer
+from bridge.core.queue import Queue, answer, next_request
 from bridge.core.tracking import Tracking
 
 __all__ = ["BATCH", "BATON", "CANCELLED", "COUNT", "FULL", "LOST", "NONE", "STARVED"]
-__all__ += ["ChunkMap", "Queue", "Tracking", "answer", "view"]
+__all__ += ["ChunkMap", "Queue", "Tracking", "answer", "next_request", "view"]

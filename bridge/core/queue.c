@@ -140,14 +140,14 @@ static int claim_one(bridge_queue *queue, bridge_tracking *tracking, const struc
     return bridge_tracking_move(tracking, stream, BRIDGE_CLAIM, tracking->owner) == BRIDGE_CLAIMED;
 }
 
-int64_t bridge_queue_claim(bridge_queue *queue, bridge_tracking *tracking, uint32_t limit) {
+/* Up to `limit` requests into the batch: their number, or FAULT. */
+static int64_t claim_some(bridge_queue *queue, bridge_tracking *tracking, uint32_t limit) {
     uint32_t count = 0;
     int result = 0;
-    uint32_t most = share(queue);
     if (limit > queue->batch_items) {
         limit = queue->batch_items;
     }
-    while (count < limit && count < most) {
+    while (count < limit) {
         struct bridge_hold hold;
         result = bridge_ring_take(&queue->ring, &hold);
         if (result != 1) {
@@ -161,12 +161,18 @@ int64_t bridge_queue_claim(bridge_queue *queue, bridge_tracking *tracking, uint3
         }
         count += (uint32_t)result;
     }
-    if (result < 0) {
-        return result;
+    return result < 0 ? result : (int64_t)count;
+}
+
+int64_t bridge_queue_claim(bridge_queue *queue, bridge_tracking *tracking, uint32_t limit) {
+    uint32_t most = share(queue);
+    int64_t count = claim_some(queue, tracking, limit < most ? limit : most);
+    if (count < 0) {
+        return count;
     }
     int64_t baton = bridge_queue_wake(queue);
     int64_t starved = bridge_queue_take_starved(queue);
-    return (int64_t)count | starved << BRIDGE_STARVED_BIT | baton << BRIDGE_BATON_SHIFT;
+    return count | starved << BRIDGE_STARVED_BIT | baton << BRIDGE_BATON_SHIFT;
 }
 
 int64_t bridge_queue_answer(
@@ -228,6 +234,47 @@ int bridge_queue_take_starved(bridge_queue *queue) {
 
 void bridge_queue_set_ready(bridge_queue *queue, uint32_t consumers) {
     bridge_u32_store_relaxed(&queue->ring.shared->ready, consumers);
+}
+
+/* Claim one and start it, or doze: 1, 0 = the waiter's bit is set and there was nothing after that, or FAULT, NONE. */
+static int64_t claim_or_doze(bridge_queue *queue, bridge_tracking *tracking, uint32_t waiter) {
+    for (unsigned attempt = 0; attempt < BRIDGE_ATTEMPTS; attempt++) {
+        uint64_t stream;
+        int64_t count = claim_some(queue, tracking, 1);
+        if (count == 1) {
+            memcpy(&stream, queue->batch + BRIDGE_BATCH_HEADER, sizeof stream);
+            /* Who cancels between the two moves has them both behind him, and the consumer reads it in the word. */
+            (void)bridge_tracking_move(tracking, stream, BRIDGE_START, tracking->owner);
+            return 1;
+        }
+        int dozing = count < 0 ? (int)count : bridge_queue_doze(queue, waiter);
+        if (dozing != 0) {
+            return dozing < 0 ? dozing : 0;
+        }
+    }
+    return BRIDGE_FAULT;
+}
+
+int64_t bridge_queue_next(
+    bridge_queue *requests, bridge_queue *answers, bridge_tracking *tracking, uint64_t stream, const uint8_t *message,
+    uint64_t length, uint32_t waiter) {
+    int64_t ring = 0;
+    if (waiter >= requests->waiters) {
+        return BRIDGE_FAULT;
+    }
+    if (stream != 0) {
+        ring = bridge_queue_answer(answers, tracking, stream, BRIDGE_FINISH, message, length);
+        if (ring < 0) {
+            return ring;
+        }
+    }
+    int64_t count = claim_or_doze(requests, tracking, waiter);
+    if (count < 0) {
+        return count;
+    }
+    int64_t baton = count == 0 ? 0 : bridge_queue_wake(requests); /* who dozes has just seen that nothing is left */
+    int64_t other_side = bridge_queue_take_starved(requests) | (ring != 0);
+    return count | other_side << BRIDGE_STARVED_BIT | baton << BRIDGE_BATON_SHIFT;
 }
 
 uint32_t bridge_queue_length(bridge_queue *queue) {

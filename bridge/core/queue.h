@@ -55,6 +55,20 @@ int64_t bridge_queue_answer(
     bridge_queue *queue, bridge_tracking *tracking, uint64_t stream, int event, const uint8_t *message, uint64_t length);
 
 /*
+ * All that a consumer of one request at a time does between two of them: finish `stream` with its last message (0 =
+ * there is none to finish), claim the next request and start it, or else doze as `waiter`.
+ *
+ * The steps are those of answer (FINISH), claim and doze, in this order, and nothing is different when a process dies
+ * between two of them: each leaves memory as it is found by recovery. What could not be answered is as it was,
+ * and nothing is claimed: FULL, CANCELLED, LOST. Else the number of requests in the batch, 0 (dozing) or 1;
+ * STARVED_BIT if the other side is to be rung, which publishes the requests and takes the answers; and the baton.
+ * FAULT also for a waiter that does not exist.
+ */
+int64_t bridge_queue_next(
+    bridge_queue *requests, bridge_queue *answers, bridge_tracking *tracking, uint64_t stream, const uint8_t *message,
+    uint64_t length, uint32_t waiter);
+
+/*
  * 1 = the waiter's bit is set and the queue was empty after that; 0 = there is something, the bit is clear.
  * NONE = there is no such waiter.
  */

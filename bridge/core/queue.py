@@ -188,3 +188,30 @@ def answer(queue: Queue, tracking: Tracking, stream: int, event: int, message: b
     if result < LOST:
         raise fault(result)
     return result
+
+
+def next_request(requests: Queue, answers: Queue, tracking: Tracking, stream: int, message: bytes, waiter: int) -> int:
+    """All that a thread which runs one request at a time does between two of them, in one call.
+
+    Args:
+        requests: where the next request is claimed; it is started too, unless somebody has cancelled it in between.
+        answers: where the last message goes.
+        tracking: where the words of both streams are.
+        stream: which one is finished; 0 = none.
+        message: its last one.
+        waiter: this thread, on `requests`: dozes when there is no request.
+
+    Returns:
+        The number of requests in the batch of `requests`, 0 (its waiter dozes) or 1, in the low 16 bits (`COUNT`);
+        bit 16 (`STARVED`) = the process on the other side is to be rung; result >> `BATON` as from `Queue.claim`.
+        FULL, CANCELLED, LOST: the answer was not given, for the reasons of `answer`, and nothing was claimed.
+
+    Raises:
+        ValueError: the message is longer than there is room.
+        RemoteProtocolError: a queue is damaged, or there is no such waiter.
+    """
+    queues = requests._handle, answers._handle  # noqa: SLF001 - same facade
+    result = lib.bridge_queue_next(*queues, tracking._handle, stream, message, len(message), waiter)  # noqa: SLF001
+    if result < LOST:
+        raise fault(result)
+    return result
