@@ -3,7 +3,7 @@
     offset  size  field
     0       8     stream       slot (low 32 bits) and generation (high 32 bits) of the tracking word; 0 = none
     8       1     kind         one of the constants below
-    9       1     flags        LAST, DATE, SERVER, ACK, EXPECT
+    9       1     flags        LAST, DATE, SERVER, ACK, EXPECT, FILE
     10      2     descriptors  how many 12-byte descriptors follow the header
     12      4     length       inline bytes that follow the descriptors
     16      8     size         REQUEST, RESPONSE: Content-Length or UNKNOWN · WANT, WINDOW: bytes
@@ -46,6 +46,7 @@ DATE = 2  #: the response head holds a Date field
 SERVER = 4  #: the response head holds a Server field
 ACK = 8  #: answer with WINDOW when the bytes so far have left
 EXPECT = 16  #: the client sent Expect: 100-continue and still waits
+FILE = 32  #: the body lies in a file: of a REQUEST, `size` bytes, for a WANT; of DATA, a part of one that was sent
 
 HTTP_1_0 = 1  #: bit in `number` of a REQUEST: version 1.0, else 1.1
 HTTPS = 2  #: bit in `number` of a REQUEST: scheme https, else http

@@ -23,6 +23,7 @@ from bridge.ipc.message import HEADER
 from bridge.ipc.port import ROUTER, Geometry
 from bridge.ipc.segment import Segment, SegmentPool
 from bridge.ipc.stream import Event, State
+from bridge.router.disk import Disk
 from bridge.router.turns import Turns
 from bridge.router.worker_port import WorkerPort
 
@@ -52,6 +53,9 @@ class Waiting(Protocol):
     def refuse(self, status: int) -> None:
         """Answer in the application's place and let go of everything."""
 
+    def decide(self) -> None:
+        """It is known now what the application is."""
+
 
 class Application:
     """One application of the router.
@@ -62,6 +66,10 @@ class Application:
         version: release, for the handshake.
         on_cut: called with (worker id, reason) when a worker broke the protocol and must be ended.
         attached: called with a worker's id when it takes requests.
+        http: limits of bodies that are kept for WSGI.
+
+    Attributes:
+        interface: "asgi" or "wsgi"; None as long as no worker has said it.
     """
 
     def __init__(
@@ -71,8 +79,12 @@ class Application:
         version: str,
         on_cut: Callable[[int, str], None],
         attached: Callable[[int], None],
+        http: config.Http | None = None,
     ) -> None:
         self.settings = settings
+        self.http = http or config.Http()
+        self.interface: str | None = None if settings.protocol == "auto" else settings.protocol
+        self.disk = Disk(self.http.body_temp_path)
         self.memory = memory
         self.version = version
         self.log = logging.getLogger("bridge")
@@ -116,7 +128,6 @@ class Application:
         self._slots = list(range(SLOTS - 1, -1, -1))
         self._bells: list[Doorbell | None] = [None] * waiters
         self._room = 0  # published requests that the workers' limits allow
-        self.interface: str | None = None  # "asgi" or "wsgi", as the last worker that attached has said
         self.cancelled = 0  # requests whose client left before their end
         self.errors = 0  # answers in the application's place
         self._pumping = False
@@ -136,6 +147,10 @@ class Application:
             exchange.refuse(503)
             return
         self._line[exchange] = None
+
+    def withdraw(self, exchange: Waiting) -> None:
+        """A request that waits in the line is admitted again later."""
+        self._line.pop(exchange, None)
 
     def leave(self, exchange: Waiting) -> None:
         """A request that waits in the line is not wanted any more."""
@@ -281,8 +296,10 @@ class Application:
 
     def ready(self, port: WorkerPort, limit: int, interface: str) -> None:
         """The worker takes up to `limit` requests at once from now on; 0 = it drains and takes no more."""
-        if limit > 0:
+        if limit > 0 and interface != self.interface:
             self.interface = interface
+            for exchange in list(self._line):
+                exchange.decide()
         port.limit = max(0, min(limit, MOST_AT_ONCE))
         if not port.limit:
             port.leaving = sum(self.tracking.owner(stream) == port.number for stream in self.exchanges)
@@ -357,4 +374,5 @@ class Application:
             self._overdue.cancel()
         self.pool.close()
         self.heads.close()
+        self.disk.close()
         os.close(self._block)

@@ -54,9 +54,7 @@ class Exchange(Request):
         "_over",
         "_responding",
         "_unacknowledged",
-        "due",
         "on_over",
-        "port",
         "sent",
         "status",
     )
@@ -65,8 +63,6 @@ class Exchange(Request):
         self, application: Application, connection: Connection, block: bytes, framing: Framing, https: bool
     ) -> None:
         super().__init__(application, connection, block, framing, https)
-        self.port: WorkerPort | None = None
-        self.due = 0.0
         self.status = 0
         self.sent = 0  # bytes of response body, for the access log
         self.on_over: Any = None  # called with the exchange when it is over (access log)
@@ -82,9 +78,8 @@ class Exchange(Request):
         if len(self._block) > self.application.largest_head:
             self.refuse(431)
             return
-        if not complete:
-            self._begin_upload()
-        self.application.admit(self)
+        if (complete and not body) or self._prepare_body():
+            self.application.admit(self)
 
     # From the worker
 

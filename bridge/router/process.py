@@ -226,7 +226,7 @@ class Router:
         self._row = Page(fds[0], message["rows"]).row(ROUTER)
         self._row.begin(os.getpid())
         self._application = Application(
-            settings.application, settings.memory, __version__, self._on_cut, self._on_attached
+            settings.application, settings.memory, __version__, self._on_cut, self._on_attached, settings.http
         )
         self._service = Service(settings, self._application, self._row, room_for_connections(settings))
         described = message["listeners"]

@@ -1,17 +1,22 @@
 """The request half of an exchange: what the worker gets, as a REQUEST message and as the body behind it.
 
-A request that fits the queue item is one message, body and all. A longer body goes through `upload`; a longer head is
-put into chunks that are free again when the worker says that it has copied it.
+A request that fits the queue item is one message, body and all. A longer body goes through `upload`, or is `collected`
+first, which depends on what the application is: before the first worker has said that, the body is not read. A longer
+head is put into chunks that are free again when the worker says that it has copied it.
 """
 
 from __future__ import annotations
 
-from bridge.ipc.message import DESCRIPTOR, EXPECT, HEADER, HTTP_1_0, HTTPS, LAST, MAX_DESCRIPTORS, REQUEST
+import errno
+
+from bridge.ipc.message import DESCRIPTOR, EXPECT, FILE, HEADER, HTTP_1_0, HTTPS, LAST, MAX_DESCRIPTORS, REQUEST
 from bridge.ipc.segment import Segment
 from bridge.router.application import Application
+from bridge.router.collected import Collected
 from bridge.router.framing import Framing
 from bridge.router.http1 import Connection
 from bridge.router.upload import Upload
+from bridge.router.worker_port import WorkerPort
 
 
 class Request:
@@ -37,6 +42,8 @@ class Request:
         "_upload",
         "application",
         "connection",
+        "due",
+        "port",
         "stream",
     )
 
@@ -46,13 +53,15 @@ class Request:
         self.application = application
         self.connection = connection
         self.stream = 0
+        self.port: WorkerPort | None = None
+        self.due = 0.0
         self._block = block
         self._body = b""
         self._complete = True
         self._framing = framing
         self._https = https
         self._continue = framing.expect
-        self._upload: Upload | None = None
+        self._upload: Upload | Collected | None = None
         self._head_runs: list[tuple[Segment, int, int]] | None = None
         self._first: tuple[list[tuple[int, int, int]], bool] | None = None  # body that travels with the REQUEST
 
@@ -60,6 +69,77 @@ class Request:
         """Peer block and request head."""
         peer, _, head = self._block.partition(b"\n")
         return peer, head
+
+    def worker_lost(self, state: int) -> bool:
+        """Its worker is gone; True = it has not begun and may be published again."""
+        raise NotImplementedError  # both are for the response half to say
+
+    def refuse(self, status: int) -> None:
+        """Answer in the application's place; nobody has begun to run it."""
+        raise NotImplementedError
+
+    def _prepare_body(self) -> bool:
+        """See to a body that is not complete, or need not fit; False = the request is admitted when it is."""
+        interface = self.application.interface
+        if interface == "wsgi":
+            self._collect()
+            return False
+        if not self._complete:
+            if interface is None:
+                self.connection.pause_body()
+            else:
+                self._begin_upload()
+        return True
+
+    def decide(self) -> None:
+        """It is known now what the application is, and with that what becomes of the body."""
+        if self._upload is not None or (self._complete and self._fits()):
+            return
+        if not self._complete:
+            self.connection.resume_body()
+        if self.application.interface == "wsgi":
+            self.application.withdraw(self)
+            self._collect()
+        elif not self._complete:
+            self._begin_upload()
+
+    def _collect(self) -> None:
+        application, body, room = self.application, self._body, self.application.room
+        if self._complete and self._fits():
+            application.admit(self)
+            return
+        if self._continue:
+            self._continue = False
+            self.connection.send_continue()
+        head = self._inline_head()
+        pieces = min((room - len(head)) // DESCRIPTOR.size, MAX_DESCRIPTORS)
+        self._upload = collected = Collected(
+            self.connection,
+            application.pool,
+            application.disk,
+            application.http.body_buffer_size,
+            pieces if head else pieces // 2,
+            self._framing.size,
+            self._collected,
+        )
+        self._body = b""
+        if body or self._complete:
+            collected.feed(body, self._complete)
+        else:
+            collected.open()
+
+    def _fits(self) -> bool:
+        return len(self._block) + len(self._body) <= self.application.room
+
+    def _collected(self, error: OSError | None) -> None:
+        if error is None:
+            self.application.admit(self)
+        else:
+            self.refuse(507 if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG) else 503)
+
+    def _inline_head(self) -> bytes:
+        # What of the head travels in the queue item of a request with descriptors: all of it, or nothing.
+        return self._block if len(self._block) + 2 * DESCRIPTOR.size <= self.application.room else b""
 
     def _begin_upload(self) -> None:
         application = self.application
@@ -80,9 +160,7 @@ class Request:
         length = len(block) + len(body)
         if self._upload is None and length <= room:
             return (
-                HEADER.pack(self.stream, REQUEST, flags | LAST, 0, length, framing.size, number, len(block))
-                + block
-                + body
+                HEADER.pack(self.stream, REQUEST, flags | LAST, 0, length, len(body), number, len(block)) + block + body
             )
         if self._upload is None:
             self._begin_upload()
@@ -94,12 +172,15 @@ class Request:
             raise AssertionError("a large request has an upload")
         upload.stream = self.stream
         room = self.application.room
-        inline = block if len(block) + 2 * DESCRIPTOR.size <= room else b""
+        inline = self._inline_head()
         pieces: list[tuple[int, int, int]] = []
         if not inline:
             # A message that was not published is made again, and its pieces are still where they were.
             if self._head_runs is None:
-                self._head_runs = self.application.heads.place(block, min(room // DESCRIPTOR.size, MAX_DESCRIPTORS))
+                most = min(room // DESCRIPTOR.size, MAX_DESCRIPTORS)
+                if isinstance(upload, Collected):
+                    most -= most // 2  # the rest is for the body, which travels with it or in a file
+                self._head_runs = self.application.heads.place(block, most)
             if self._head_runs is None:
                 return None
             pieces = [(segment.number, first, size) for segment, first, size in self._head_runs]
@@ -109,7 +190,11 @@ class Request:
         body, complete = self._first
         pieces += body
         flags |= LAST if complete else 0
-        fixed = (flags, len(pieces), len(inline), self._framing.size, number, len(block))
+        size = self._framing.size
+        if isinstance(upload, Collected):
+            size = upload.size
+            flags |= FILE if upload.in_file else 0
+        fixed = (flags, len(pieces), len(inline), size, number, len(block))
         header = HEADER.pack(self.stream, REQUEST, *fixed)
         return header + b"".join(DESCRIPTOR.pack(*piece) for piece in pieces) + inline
 

@@ -219,6 +219,13 @@ class WorkerPort:
         """Tell the worker that `size` bytes of a response have left."""
         self.send(HEADER.pack(stream, WINDOW, 0, 0, 0, size, 0, 0))
 
+    def send_file(self, stream: int, reader: int) -> None:
+        """Send the worker a file that holds a request's body."""
+        try:
+            self.port.link.send({"type": "body", "stream": stream}, [reader])
+        except PeerLost:
+            self.loop.call_soon(self.application.lose, self)
+
     def send(self, message: bytes) -> None:
         """Send one message to the worker; one that has stopped reading altogether is cut off."""
         try:
