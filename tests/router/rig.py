@@ -187,7 +187,7 @@ class Worker:
 class Rig:
     """An application with workers, and requests to it."""
 
-    def __init__(self, memory: config.Memory = NORMAL, **settings: Any) -> None:
+    def __init__(self, memory: config.Memory = NORMAL, http: config.Http | None = None, **settings: Any) -> None:
         self.cut: list[tuple[int, str]] = []
         self.ready: list[int] = []
         self.application = Application(
@@ -196,6 +196,7 @@ class Rig:
             "test",
             lambda number, reason: self.cut.append((number, reason)),
             self.ready.append,
+            http,
         )
         self.workers: list[Worker] = []
         self.segments: list[Any] = []

@@ -68,7 +68,7 @@ def test_uploads_that_begin_before_there_is_a_worker(memory: config.Memory) -> N
     """What was read before anybody could take the request travels with it or right behind it."""
 
     async def test() -> None:
-        rig = Rig(memory)
+        rig = Rig(memory, protocol="asgi")
         body = pattern(memory.window * 3)
         connection, exchange = rig.request(body[:10], complete=False, framing=Framing(size=len(body)))
         position = upload(connection, exchange, body, 10)

@@ -1,0 +1,152 @@
+"""A worker of a WSGI application whose every message is sent by the test, over real shared memory."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from typing import Any
+
+from bridge.ipc import handshake
+from bridge.ipc.dispatcher import dispatch
+from bridge.ipc.link import Link
+from bridge.ipc.message import ACK, DATA, DESCRIPTOR, FILE, HEADER, LAST, RESPONSE, UNKNOWN, WANT, WINDOW
+from bridge.ipc.segment import Segment
+from bridge.ipc.stream import Event
+from tests.router.rig import Rig, until
+
+
+@dataclass(slots=True)
+class Taken:
+    """One request as it came through the queue."""
+
+    stream: int
+    flags: int
+    size: int
+    head: int
+    pieces: list[tuple[int, int, int]]
+    inline: bytes
+
+
+class WorkerByHand:
+    """The other end of one port; nothing happens in it by itself."""
+
+    def __init__(self, rig: Rig, number: int = 2, limit: int = 100) -> None:
+        self.number = number
+        self.link, theirs = Link.pair()
+        self.limit = limit
+        rig.application.introduce(number, number + 1000, theirs)
+        received = self.link.receive()
+        assert received
+        attachment = handshake.accept(self.link, "test", *received)
+        self.port, self.queue, self.tracking = attachment.port, attachment.queue, attachment.tracking
+        self.router_side = rig.application.workers[number]
+        self.window = attachment.geometry.window
+        self._geometry = attachment.geometry
+        self.requests: list[Taken] = []
+        self.segments: dict[int, Segment] = {}
+        self.files: dict[int, int] = {}
+        self.given_back: dict[int, int] = {}  #: stream → bytes of window
+
+    def attach(self) -> WorkerByHand:
+        """Say that the application is ready."""
+        self.link.send(handshake.attached(self.limit, "wsgi"))
+        return self
+
+    def look(self) -> None:
+        """Take what there is: requests, messages, what came over the link."""
+        while received := self.link.receive():
+            message, fds = received
+            if message["type"] == "segment":
+                geometry = self._geometry
+                self.segments[message["segment"]] = Segment(
+                    fds[0], message["segment"], geometry.chunk_size, geometry.chunks, self.number, create=False
+                )
+            else:
+                assert message["type"] == "body"
+                assert message["stream"] not in self.files
+                self.files[message["stream"]] = fds[0]
+        count = self.queue.claim(self.tracking, 8) & 0xFFFF
+        dispatch(self.queue, count, self._on_request)
+        count = self.port.incoming.drain(8) & 0xFFFF
+        dispatch(self.port.incoming, count, self._on_message)
+
+    def _on_request(self, stream: int, *parts: Any) -> None:
+        _, flags, size, _, head, pieces, inline = parts
+        self.requests.append(Taken(stream, flags, size, head, pieces or [], inline))
+
+    def _on_message(self, stream: int, kind: int, *parts: Any) -> None:
+        if kind == WINDOW:
+            self.given_back[stream] = self.given_back.get(stream, 0) + parts[1]
+
+    async def request(self) -> Taken:
+        """The next request."""
+
+        def found() -> bool:
+            self.look()
+            return bool(self.requests)
+
+        await until(found)
+        request = self.requests.pop(0)
+        assert request.flags & LAST
+        self.tracking.move(request.stream, Event.START)
+        return request
+
+    async def body(self, request: Taken) -> bytes:
+        """The whole body of a request, wherever it is."""
+        if request.flags & FILE:
+            self.send(WANT, request.stream)
+            await until(lambda: self.look() or request.stream in self.files)
+            size = os.fstat(self.files[request.stream]).st_size
+            return os.pread(self.files[request.stream], size + 1, 0)
+        return self.payload(request)[request.head :]
+
+    def payload(self, request: Taken) -> bytes:
+        """Head and body of a request without a file."""
+        return request.inline + b"".join(self.segments[number].read(*rest) for number, *rest in request.pieces)
+
+    def send(self, kind: int, stream: int, payload: bytes = b"", **fields: int) -> None:
+        """Send one message."""
+        flags, pieces, size = fields.get("flags", 0), fields.get("pieces", 0), fields.get("size", 0)
+        length = len(payload) - pieces * DESCRIPTOR.size
+        number, head = fields.get("number", 0), fields.get("head", 0)
+        self.port.send(HEADER.pack(stream, kind, flags, pieces, length, size, number, head) + payload)
+        if not self.router_side.application.exchanges:
+            return
+        self.port.peer_bell.ring()
+
+    def respond(self, request: Taken, size: int = UNKNOWN, body: bytes = b"", *, last: bool = False) -> None:
+        """Send a response head, and body that fits the item."""
+        flags = self._finish(request) if last else 0
+        self.send(RESPONSE, request.stream, b"x: y\r\n" + body, flags=flags, size=size, number=200, head=6)
+
+    def data(self, request: Taken, body: bytes, *, last: bool = False) -> bool:
+        """Send body in chunks; False = there are none free."""
+        segment = self.port.segment
+        first, got = segment.claim(len(body), len(body))
+        if not got:
+            return False
+        segment.write(first, body)
+        flags = self._finish(request) if last else ACK
+        self.send(DATA, request.stream, DESCRIPTOR.pack(segment.number, first, len(body)), pieces=1, flags=flags)
+        return True
+
+    def end(self, request: Taken, body: bytes = b"") -> None:
+        """Send the last message, with body that fits the item."""
+        self.send(DATA, request.stream, body, flags=self._finish(request))
+
+    def _finish(self, request: Taken) -> int:
+        self.tracking.move(request.stream, Event.FINISH)
+        return LAST
+
+    def close(self) -> None:
+        """The worker's process ends."""
+        self.port.close()
+        for segment in self.segments.values():
+            segment.close()
+        self.close_files()
+
+    def close_files(self) -> None:
+        """Close the bodies that came in files."""
+        for file in self.files.values():
+            os.close(file)
+        self.files.clear()
