@@ -50,6 +50,10 @@ _match_rare = re.compile(
     rb"(?:(HEAD)|OPTIONS(?= \* )|(?!CONNECT )" + _TOKEN + rb"+(?= [Hh])) "
     rb"(?:\*|[Hh][Tt][Tt][Pp][Ss]?://" + _HOST + rb"(?:[/?]" + _TARGET + rb"*)?) HTTP/1\.(?:1|(0))\r\n"
 ).match
+#: The same for a line that llhttp is known to take, whatever the fields behind it are: 1.1, any usual method but HEAD.
+_match_known = re.compile(
+    rb"(?:GET|POST|PUT|PATCH|DELETE) /[A-Za-z0-9/?&=%.,:;@~_!$'()*+-]* HTTP/1\.1\r\n"
+).fullmatch
 _match_connect = re.compile(rb"CONNECT " + _TARGET + rb"+ HTTP/1\.[01]\r\n").match
 _match_version = re.compile(_TOKEN + rb"+ " + _TARGET + rb"+ HTTP/[0-9]\.[0-9]\r\n").match
 _match_first = re.compile(rb"\r\n?\Z|(?:\r\n)?" + _TOKEN).match
@@ -125,6 +129,28 @@ def judge(head: bytes, limits: Http) -> Framing:
             return _PLAIN_HEAD
     minor = 1 if line[2] is None else 0
     return _judge_fields(head, found, minor, is_head=line[1] is not None, limits=limits)
+
+
+def fields_of(head: bytes, framing: Framing) -> bytes:
+    """The field lines of a head that was judged, for `repeats`; empty if that is not to be asked about this one."""
+    return b"" if framing.is_head or not framing.minor else head[head.find(b"\n") + 1 :]
+
+
+def repeats(head: bytes, fields: bytes, limits: Http) -> bool:
+    """Whether this head has just these field lines, behind a request line that needs no second look.
+
+    Then it means what the head meant that they came with: most requests of a connection differ in the first line only.
+
+    Args:
+        head: as `judge` gets it.
+        fields: from `fields_of`, of a head that `judge` and llhttp have passed.
+        limits: as `judge`.
+    """
+    return (
+        head.endswith(fields)
+        and len(head) <= limits.large_header_buffer_size
+        and _match_known(head, 0, len(head) - len(fields)) is not None
+    )
 
 
 def check_partial(head: bytes | bytearray, start: int, limits: Http) -> None:

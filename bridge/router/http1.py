@@ -20,7 +20,7 @@ from typing import Any, cast
 from httptools import HttpParserError, HttpParserInvalidMethodError, HttpParserUpgrade, HttpRequestParser
 
 from bridge.errors import ClientError
-from bridge.router.framing import REFUSED, Framing, check_partial, judge
+from bridge.router.framing import REFUSED, Framing, check_partial, fields_of, judge, repeats
 from bridge.router.interface import Service
 from bridge.router.response import CHUNKED_BODY, DONE, HEAD, LENGTH_BODY, LINGER, NOT_BEGUN, WAIT, Responder
 from bridge.router.transfer import ChunkDecoder
@@ -56,7 +56,7 @@ class Connection(Responder):
         trusted: whether the peer's X-Forwarded-* fields are believed.
     """
 
-    __slots__ = ("_decoder", "_limit", "_parser", "_seen", "_stale", "_used", "_view", "peer", "trusted")
+    __slots__ = ("_decoder", "_fields", "_limit", "_parser", "_seen", "_stale", "_used", "_view", "peer", "trusted")
 
     def __init__(self, service: Service) -> None:
         super().__init__(service)
@@ -65,6 +65,7 @@ class Connection(Responder):
         self._parser = HttpRequestParser(self)
         self._stale = False  # the parser must be started again before the next head
         self._used = False  # a request has been read
+        self._fields = b""  # those of the last head, if `_framing` is all that they say
         self._seen = 0  # bytes of `_pending` that hold no end of a head
         self._decoder: ChunkDecoder | None = None
         self.peer = b""
@@ -196,18 +197,23 @@ class Connection(Responder):
 
     def _begin(self, head: bytes) -> None:
         service = self._service
-        try:
-            framing = judge(head, service.http)
-            if self._stale:
-                self._restart_parser()
-            self._parser.feed_data(head)
-        except HttpParserUpgrade:
-            self._stale = True  # nobody here speaks the other protocol: an ordinary request
-        except (ClientError, HttpParserError) as error:
-            self._begin_badly(head, error)
-            return
-        self._framing = framing
-        self._used = True
+        if self._fields and repeats(head, self._fields, service.http):
+            framing = self._framing
+        else:
+            self._fields = b""
+            try:
+                framing = judge(head, service.http)
+                if self._stale:
+                    self._restart_parser()
+                self._parser.feed_data(head)
+                self._fields = fields_of(head, framing)
+            except HttpParserUpgrade:
+                self._stale = True  # nobody here speaks the other protocol: an ordinary request
+            except (ClientError, HttpParserError) as error:
+                self._begin_badly(head, error)
+                return
+            self._framing = framing
+            self._used = True
         self._reply = NOT_BEGUN
         if framing.size:
             self._begin_body(head, framing)
@@ -243,6 +249,7 @@ class Connection(Responder):
     def _refuse_finally(self, status: int, *, is_head: bool) -> None:
         # Nothing behind this place can be understood, so what still comes is thrown away.
         self._framing = Framing(keep_alive=False, is_head=True) if is_head else REFUSED
+        self._fields = b""
         self._state = CHUNKED_BODY
         self._continue = False
         self._reply = NOT_BEGUN

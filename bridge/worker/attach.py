@@ -25,6 +25,8 @@ from bridge.ipc.segment import Segment
 from bridge.ipc.stream import Event
 from bridge.worker.stream import WorkerStream
 
+_START = int(Event.START)  # a plain number, because each request uses it
+
 
 class Attached:
     """One router, as long as it lives.
@@ -247,7 +249,7 @@ class Attached:
 
         Not before: what was claimed but has not begun when this worker dies is run by another one.
         """
-        return self._alive and self._tracking.move(stream, Event.START) != LOST
+        return self._alive and self._tracking.move(stream, _START, 0) != LOST
 
     def send(self, message: bytes) -> None:
         """Send a message that does not change its stream's state."""
@@ -259,7 +261,7 @@ class Attached:
             logging.getLogger("bridge").error("leaving the router: %s", error)
             self._end()
 
-    def answer(self, stream: int, event: Event, message: bytes) -> int:
+    def answer(self, stream: int, event: int, message: bytes) -> int:
         """Change the stream's state and send; CANCELLED when nobody waits any more."""
         if not self._alive:
             return CANCELLED

@@ -20,6 +20,9 @@ from bridge.ipc.stream import Event
 JOINED = 65536  #: bytes: pieces of body are joined up to this size
 
 _pack = HEADER.pack
+# As plain numbers: each request uses them, and to look up a member of an Enum costs as much as a call.
+_RESPOND = int(Event.RESPOND)
+_FINISH = int(Event.FINISH)
 
 
 class Router(Protocol):
@@ -36,7 +39,7 @@ class Router(Protocol):
     def send(self, message: bytes) -> None:
         """Send a message that does not change the stream's state."""
 
-    def answer(self, stream: int, event: Event, message: bytes) -> int:
+    def answer(self, stream: int, event: int, message: bytes) -> int:
         """Change the stream's state and send; CANCELLED when nobody waits any more (nothing is sent)."""
 
     def give_up(self, stream: int, message: bytes) -> None:
@@ -190,11 +193,15 @@ class WorkerStream:
         """
         length = len(block) + len(body)
         if length <= self._router.room:
+            if last:
+                header = _pack(self._stream, RESPONSE, flags | LAST, 0, length, size, status, len(block))
+                self._answer(header + block + body, _FINISH)
+                self._end()
+                return True
             self._unacknowledged += len(body)
-            flags |= LAST if last else self._ack_flag()
-            header = _pack(self._stream, RESPONSE, flags, 0, length, size, status, len(block))
-            self._answer(header + block + body, last)
-            return last or self._writable()
+            header = _pack(self._stream, RESPONSE, flags | self._ack_flag(), 0, length, size, status, len(block))
+            self._answer(header + block + body, _RESPOND)
+            return self._writable()
         segment = self._router.segment
         if len(block) > segment.chunk_size * segment.count:
             logging.getLogger("bridge").error(
@@ -211,7 +218,9 @@ class WorkerStream:
         if self._pending is None and len(body) <= self._router.room:
             self._unacknowledged += len(body)
             flags = LAST if last else self._ack_flag()
-            self._answer(_pack(self._stream, DATA, flags, 0, len(body), 0, 0, 0) + body, last)
+            self._answer(_pack(self._stream, DATA, flags, 0, len(body), 0, 0, 0) + body, _FINISH if last else _RESPOND)
+            if last:
+                self._end()
             return self._writable()
         if self._pending is None:
             self._pending = deque()
@@ -241,7 +250,8 @@ class WorkerStream:
 
     def finished(self) -> None:
         """The application is through with the stream: what it has not completed ends broken."""
-        self.abort()
+        if not self.over:
+            self.abort()
 
     def pump(self) -> bool:
         """Send what found no room, as far as there is some now; as `respond`."""
@@ -300,14 +310,12 @@ class WorkerStream:
             self._wake_writer()
         self._router.finished(self._stream)
 
-    def _answer(self, message: bytes, last: bool) -> None:
+    def _answer(self, message: bytes, event: int) -> None:
         if self.cancelled:
             raise StreamCancelled
-        if self._router.answer(self._stream, Event.FINISH if last else Event.RESPOND, message) == CANCELLED:
+        if self._router.answer(self._stream, event, message) == CANCELLED:
             self.cancel()
             raise StreamCancelled
-        if last:
-            self._end()
 
     def _send_piece(self) -> bool:
         """Send the first pending piece, or the head, as far as possible; False = no room now."""
@@ -380,10 +388,12 @@ class WorkerStream:
             fixed = (DATA, flags, len(pieces), 0, 0, 0, 0)
         message = _pack(self._stream, *fixed) + b"".join(DESCRIPTOR.pack(*piece) for piece in pieces) + inline
         try:
-            self._answer(message, last)
+            self._answer(message, _FINISH if last else _RESPOND)
         except StreamCancelled:
             self._release(pieces)
             raise
+        if last:
+            self._end()
 
     def _release(self, pieces: list[tuple[int, int, int]]) -> None:
         segment = self._router.segment
