@@ -51,9 +51,7 @@ _match_rare = re.compile(
     rb"(?:\*|[Hh][Tt][Tt][Pp][Ss]?://" + _HOST + rb"(?:[/?]" + _TARGET + rb"*)?) HTTP/1\.(?:1|(0))\r\n"
 ).match
 #: The same for a line that llhttp is known to take, whatever the fields behind it are: 1.1, any usual method but HEAD.
-_match_known = re.compile(
-    rb"(?:GET|POST|PUT|PATCH|DELETE) /[A-Za-z0-9/?&=%.,:;@~_!$'()*+-]* HTTP/1\.1\r\n"
-).fullmatch
+_match_known = re.compile(rb"(?:GET|POST|PUT|PATCH|DELETE) /[A-Za-z0-9/?&=%.,:;@~_!$'()*+-]* HTTP/1\.1\r\n").fullmatch
 _match_connect = re.compile(rb"CONNECT " + _TARGET + rb"+ HTTP/1\.[01]\r\n").match
 _match_version = re.compile(_TOKEN + rb"+ " + _TARGET + rb"+ HTTP/[0-9]\.[0-9]\r\n").match
 _match_first = re.compile(rb"\r\n?\Z|(?:\r\n)?" + _TOKEN).match
