@@ -20,9 +20,7 @@ from bridge.ipc.stream import Event
 JOINED = 65536  #: bytes: pieces of body are joined up to this size
 
 _pack = HEADER.pack
-# As plain numbers: each request uses them, and to look up a member of an Enum costs as much as a call.
-_RESPOND = int(Event.RESPOND)
-_FINISH = int(Event.FINISH)
+_RESPOND, _FINISH = int(Event.RESPOND), int(Event.FINISH)  # a look-up in an Enum costs as much as a call
 
 
 class Router(Protocol):

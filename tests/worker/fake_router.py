@@ -55,13 +55,13 @@ class FakeRouter:
         assert (stream, kind, flags, pieces, length) == (STREAM, WANT, 0, 0, 0)
         self.wants.append(size)
 
-    def answer(self, stream: int, event: Event, message: bytes) -> int:
+    def answer(self, stream: int, event: int, message: bytes) -> int:
         assert stream == STREAM
         assert len(message) <= HEADER.size + self.room
         assert not self.over
         if self.cancelled:
             return CANCELLED
-        self.events.append(event)
+        self.events.append(Event(event))
         self._read(message)
         assert (event == Event.FINISH) == self.complete
         return 0
