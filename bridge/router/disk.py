@@ -21,26 +21,32 @@ _MOST_PIECES = 512  # of one system call; the kernel takes 1024
 class Disk:
     """Where temporary files are made, and who waits for them.
 
+    Attributes:
+        jobs: how many are under way.
+
     Args:
         directory: for the files; None = the system's.
     """
 
-    __slots__ = ("_complained", "_loop", "_threads", "directory")
+    __slots__ = ("_complained", "_loop", "_threads", "directory", "jobs")
 
     def __init__(self, directory: str | None) -> None:
         self.directory = directory
         self._loop = asyncio.get_running_loop()
         self._threads = ThreadPoolExecutor(THREADS, "disk")  # starts a thread when there is something to do
         self._complained = False
+        self.jobs = 0
 
     def run(self, work: Callable[[], Any], done: Callable[[Any], None]) -> None:
         """Have a thread do `work`, then call `done` here, with the result or with the OSError that it ended with."""
 
         def finished(future: asyncio.Future[Any]) -> None:
+            self.jobs -= 1
             if not future.cancelled():
                 done(future.result())
 
         self._loop.run_in_executor(self._threads, _work, work).add_done_callback(finished)
+        self.jobs += 1
 
     def complain(self, error: OSError) -> None:
         """Say that a file could not be made or written, once until one can be."""

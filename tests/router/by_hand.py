@@ -95,10 +95,14 @@ class WorkerByHand:
         """The whole body of a request, wherever it is."""
         if request.flags & FILE:
             self.send(WANT, request.stream)
-            await until(lambda: self.look() or request.stream in self.files)
+            await until(lambda: self._has_file(request.stream))
             size = os.fstat(self.files[request.stream]).st_size
             return os.pread(self.files[request.stream], size + 1, 0)
         return self.payload(request)[request.head :]
+
+    def _has_file(self, stream: int) -> bool:
+        self.look()
+        return stream in self.files
 
     def payload(self, request: Taken) -> bytes:
         """Head and body of a request without a file."""

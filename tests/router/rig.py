@@ -227,6 +227,7 @@ class Rig:
         application = self.application
         await until(lambda: not application.exchanges and not application.waiting)
         await until(lambda: not any(worker.tasks for worker in self.workers))
+        await until(lambda: not application.disk.jobs)
         await settle()
         assert len(application._slots) == SLOTS
         assert len(set(application._slots)) == SLOTS

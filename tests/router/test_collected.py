@@ -76,7 +76,8 @@ class Body:
         """The stream is over: nothing is left."""
         self.collected.close()
         self.collected.close()
-        await until(lambda: not opened(self.directory))
+        await until(lambda: not self.disk.jobs)
+        assert not opened(self.directory)
         assert self.pool.busy() == 0
         self.pool.close()
         self.disk.close()

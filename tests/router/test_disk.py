@@ -53,7 +53,8 @@ def test_what_was_written_is_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
         assert (written, read, spool.end) == ([None, None], [(expected + b"more")[1:]], len(expected) + 4)
         assert not spool.busy
         spool.close()
-        await until(lambda: not opened(tmp_path))
+        await until(lambda: not disk.jobs)
+        assert not opened(tmp_path)
         disk.close()
 
     run(test())
@@ -77,7 +78,8 @@ def test_the_descriptor_that_is_lent_cannot_write(tmp_path: Path) -> None:
         spool.lend(use)
         assert opened(tmp_path) == 1
         spool.close()
-        await until(lambda: not opened(tmp_path))
+        await until(lambda: not disk.jobs)
+        assert not opened(tmp_path)
         disk.close()
 
     run(test())
@@ -103,7 +105,8 @@ def test_a_file_that_is_closed_while_it_is_written(tmp_path: Path, monkeypatch: 
         spool.close()
         assert opened(tmp_path) == 1
         go_on.set()
-        await until(lambda: not opened(tmp_path))
+        await until(lambda: not disk.jobs)
+        assert not opened(tmp_path)
         disk.close()
         late = Spool(disk)
         late.close()
@@ -135,7 +138,8 @@ def test_a_disk_that_is_full(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, ca
         assert [result and result.errno for result in results] == [errno.ENOSPC, errno.ENOSPC, None, errno.ENOSPC]
         assert spool.end == 5
         spool.close()
-        await until(lambda: not opened(tmp_path))
+        await until(lambda: not disk.jobs)
+        assert not opened(tmp_path)
         disk.close()
 
     run(test())

@@ -52,7 +52,7 @@ async def finish(rig: Rig, worker: WorkerByHand, directory: str | None) -> None:
     """Everything is given back."""
     await rig.idle()
     worker.close_files()
-    await until(lambda: not opened(Path(str(directory))))
+    assert not opened(Path(str(directory)))
     await rig.close()
     worker.close()
 
