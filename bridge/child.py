@@ -8,8 +8,12 @@ import signal
 import sys
 import time
 from collections.abc import Sequence
+from typing import Any
 
+from bridge.errors import PeerLost
+from bridge.ipc import parcel
 from bridge.ipc.link import Link
+from bridge.log import log
 
 ROUTER = (sys.executable, "-P", "-m", "bridge.router.process")
 PROTOTYPE = (sys.executable, "-P", "-m", "bridge.worker.prototype")
@@ -57,6 +61,19 @@ class Child:
     def lived(self) -> float:
         """Seconds since its start."""
         return time.monotonic() - self.started
+
+    def tell(self, message: dict[str, Any], fds: Sequence[int] = ()) -> None:
+        """Send it a message; if it does not take it, its death is seen elsewhere."""
+        try:
+            self.link.send(message, fds)
+        except PeerLost:
+            log.debug("the %s did not take %r", self.name, message["type"])
+
+    def configure(self, message: dict[str, Any], settings: dict[str, Any], fds: Sequence[int]) -> None:
+        """Send it its first message, with the settings, which may be of any length, in a file behind `fds[0]`."""
+        fd = parcel.pack(settings)
+        self.tell(message, [fds[0], fd, *fds[1:]])
+        os.close(fd)
 
     def kill(self, number: int = signal.SIGKILL) -> None:
         """Send a signal. Only for a child that is not yet reaped: its number cannot belong to anyone else."""

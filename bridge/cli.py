@@ -32,18 +32,18 @@ gap; USR1 reopens the access log. The exit status is 0, 1 (address), 2 (usage) o
 #: Which option sets what a settings error points to.
 OPTIONS = {
     "/listeners": "--bind",
-    "/application/processes": "--workers",
-    "/application/threads": "--threads",
-    "/application/protocol": "--interface",
-    "/application/path": "--app-dir",
-    "/application/root_path": "--root-path",
-    "/application/module": "the target",
-    "/forwarded_allow_ips": "--forwarded-allow-ips",
-    "/log_level": "--log-level",
+    "/applications/app/processes": "--workers",
+    "/applications/app/threads": "--threads",
+    "/applications/app/protocol": "--interface",
+    "/applications/app/path": "--app-dir",
+    "/applications/app/root_path": "--root-path",
+    "/applications/app/module": "the target",
+    "/settings/forwarded_allow_ips": "--forwarded-allow-ips",
+    "/settings/log_level": "--log-level",
     "/access_log": "--access-log",
     "access_log": "--access-log",
-    "/graceful_timeout": "--graceful-timeout",
-    "/application/graceful_timeout": "--graceful-timeout",
+    "/settings/graceful_timeout": "--graceful-timeout",
+    "/applications/app/graceful_timeout": "--graceful-timeout",
 }
 #: What the same thing is called elsewhere.
 FOREIGN = {

@@ -9,6 +9,7 @@ error ends a request, `exit_status` is the status of the process when it ends th
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import ClassVar
 
 
@@ -25,14 +26,29 @@ class ConfigError(BridgeError):
     Args:
         pointer: JSON pointer (RFC 6901) or option name of the faulty value.
         reason: what was expected and what was found.
+        place: file, line and column, where they are known.
     """
 
     exit_status = 2
 
-    def __init__(self, pointer: str, reason: str) -> None:
-        super().__init__(f"{pointer}: {reason}")
+    def __init__(self, pointer: str, reason: str, place: str = "") -> None:
+        super().__init__(": ".join(part for part in (place, pointer, reason) if part))
         self.pointer = pointer
         self.reason = reason
+
+
+class ConfigErrors(BridgeError):
+    """All that is wrong in a configuration file: raised by `config`, shown as one line each, ends the start.
+
+    Args:
+        errors: in the order of the file.
+    """
+
+    exit_status = 2
+
+    def __init__(self, errors: Iterable[ConfigError]) -> None:
+        self.errors = tuple(errors)
+        super().__init__("\n".join(map(str, self.errors)))
 
 
 class AddressError(BridgeError):

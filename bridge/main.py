@@ -8,13 +8,14 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Unpack
 
 from bridge import config
 from bridge.child import PROTOTYPE, ROUTER, hold_standard_files
 from bridge.log import set_up
 from bridge.router.access_log import open_file
-from bridge.router.listener import Listener, bind, parse
+from bridge.router.listener import Listener, bind
 from bridge.supervisor import Supervisor
 
 
@@ -41,13 +42,13 @@ def serve(settings: config.Settings, router: Sequence[str] = ROUTER, prototype: 
     """As `run`, from complete settings; the command lines of the two children can be replaced."""
     hold_standard_files()
     set_up(settings.log_level)
-    addresses = [parse(text, f"/listeners/{index}") for index, text in enumerate(settings.listeners)]
     if settings.access_log:
         os.close(open_file(settings.access_log))  # said before anything is started; the router opens it again
     listeners: list[Listener] = []
     try:
-        for address in addresses:
-            listeners.append(bind(address, settings.backlog))  # noqa: PERF401 - those before a bad one are closed
+        for key, described in settings.listeners.items():
+            opened = bind(config.parse(key), described.backlog or settings.backlog)
+            listeners.append(replace(opened, application=described.application))
         Supervisor(settings, listeners, router, prototype).run()
     finally:
         for listener in listeners:

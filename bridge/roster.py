@@ -27,12 +27,14 @@ class Member:
         pid: process id, for the log.
         link: main's end of the worker's control link.
         prototype: who forked it; a member whose prototype is dead is an orphan and main's own child.
+        application: name of the one that it runs.
     """
 
     number: int
     pid: int
     link: Link
     prototype: Child
+    application: str = ""
     ready: bool = False
     pidfd: int | None = field(init=False, default=None)
     ended: bool = field(init=False, default=False)
@@ -80,7 +82,8 @@ def introduce(member: Member, router: Child) -> None:
         member.kill(signal.SIGKILL)
         return
     try:
-        router.link.send({"type": "worker", "worker": member.number, "pid": member.pid}, [ours.fileno()])
+        message = {"type": "worker", "application": member.application, "worker": member.number, "pid": member.pid}
+        router.link.send(message, [ours.fileno()])
         member.link.send({"type": "router"}, [theirs.fileno()])
     except PeerLost:
         pass  # its end shows elsewhere: main reaps the router, and the worker's pidfd becomes readable

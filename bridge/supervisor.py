@@ -23,7 +23,7 @@ from typing import Any
 
 from bridge import __version__, config
 from bridge.child import Child, adopt_orphans, describe, reap
-from bridge.errors import BridgeError, PeerLost, TargetError
+from bridge.errors import BridgeError, TargetError
 from bridge.ipc.link import Link
 from bridge.ipc.signals import SignalPipe
 from bridge.ipc.status import Page
@@ -56,10 +56,11 @@ class Supervisor:
         self, settings: config.Settings, listeners: list[Listener], router: Sequence[str], prototype: Sequence[str]
     ) -> None:
         self._settings = settings
+        (self._application,) = settings.applications.values()
         self._listeners = listeners
         self._commands = (router, prototype)
         self._loop = Loop()
-        self._ids = max(64, 4 * settings.application.processes)
+        self._ids = max(64, 4 * self._application.processes)
         self._page = Page.create(FIRST_WORKER + RANGES * self._ids)
         self._router: Child | None = None
         self._prototype: Child | None = None
@@ -134,12 +135,9 @@ class Supervisor:
         self._loop.watch(child.link, read)
         return child
 
-    def _tell(self, child: Child | None, message: dict[str, Any], fds: Sequence[int] = ()) -> None:
+    def _tell(self, child: Child | None, message: dict[str, Any]) -> None:
         if child is not None:
-            try:
-                child.link.send(message, fds)
-            except PeerLost:
-                log.debug("the %s did not take %r", child.name, message["type"])  # its death is seen by itself
+            child.tell(message)
 
     # --- the router -----------------------------------------------------------------------------------------
 
@@ -151,12 +149,12 @@ class Supervisor:
             return
         message = {
             "type": "configure",
-            "settings": config.to_json(self._settings),
             "listeners": [listener.to_json() for listener in self._listeners],
             "owner_pid": os.getpid(),
             "rows": self._page.rows,
         }
-        self._tell(router, message, [self._page.fd, *(listener.socket.fileno() for listener in self._listeners)])
+        sockets = [listener.socket.fileno() for listener in self._listeners]
+        router.configure(message, config.to_json(self._settings), [self._page.fd, *sockets])
         for member in self._members.values():
             introduce(member, router)
 
@@ -195,17 +193,18 @@ class Supervisor:
         self._prototype = self._start("prototype", self._commands[1], self._on_prototype, self._start_prototype)
         message = {
             "type": "configure",
-            "application": config.to_json(self._settings.application),
+            "name": self._application.name,
             "log_level": self._settings.log_level,
             "first_worker": first,
             "workers": self._ids,
             "rows": self._page.rows,
         }
-        self._tell(self._prototype, message, [self._page.fd])
+        if self._prototype:
+            self._prototype.configure(message, config.to_json(self._application), [self._page.fd])
 
     def _on_prototype(self, prototype: Child, message: dict[str, Any], fds: list[int]) -> None:
         if message["type"] == "worker":
-            member = Member(message["worker"], message["pid"], Link.adopt(fds[0]), prototype)
+            member = Member(message["worker"], message["pid"], Link.adopt(fds[0]), prototype, self._application.name)
             self._members[member.number] = member
             self._loop.watch(member.link, lambda: self._read_member(member))
             if member.pidfd is not None:
@@ -295,22 +294,23 @@ class Supervisor:
             self._loop.forget(member.pidfd)
         member.close()
         # A process that the application forked may hold the link to the router open: that one is told.
-        self._tell(self._router, {"type": "gone", "worker": member.number, "pid": member.pid})
+        gone = {"type": "gone", "application": member.application, "worker": member.number, "pid": member.pid}
+        self._tell(self._router, gone)
 
     def _relieve(self) -> None:
         """Once a new prototype's workers are ready, those of the dead one may go."""
         ready = sum(member.ready for member in self._members.values() if member.prototype is self._prototype)
-        if self._prototype and ready >= self._settings.application.processes:
+        if self._prototype and ready >= self._application.processes:
             for orphan in self._orphans():
                 orphan.kill(signal.SIGTERM)
-                self._loop.after(self._settings.application.graceful_timeout, partial(orphan.kill, signal.SIGKILL))
+                self._loop.after(self._application.graceful_timeout, partial(orphan.kill, signal.SIGKILL))
 
     def _orphans(self) -> list[Member]:
         return [member for member in self._members.values() if member.prototype is not self._prototype]
 
     def _announce(self) -> None:
         ready = sum(member.ready for member in self._members.values())
-        application = self._settings.application
+        application = self._application
         if self._announced or not self._serving or ready < application.processes or self._deadline is not None:
             return
         self._announced = True

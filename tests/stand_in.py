@@ -22,6 +22,7 @@ from pathlib import Path
 
 from bridge import config
 from bridge.errors import BridgeError, PeerLost, TargetError
+from bridge.ipc import parcel
 from bridge.ipc.link import Link
 from bridge.ipc.status import Row
 from bridge.main import serve
@@ -35,7 +36,7 @@ class Server:
     """Behaves like `WorkerServer` towards main and the prototype, and serves nobody."""
 
     def __init__(self, application: config.Application, control: Link, row: Row) -> None:
-        self.place = Path(application.path)
+        self.place = Path(application.path[0])
         self.control = control
         self.row = row
         self.told = False
@@ -112,7 +113,8 @@ def router(fd: int) -> None:
             continue
         message, fds = received
         if message["type"] == "configure":
-            place = Path(message["settings"]["application"]["path"])
+            settings = config.from_json(config.Settings, parcel.unpack(fds[1]))
+            place = Path(next(iter(settings.applications.values())).path[0])
             files = [SocketFile.from_json(item["file"]) for item in message["listeners"] if item["file"]]
             note(f"configured {os.getpid()} {len(fds)} {sorted(os.environ.keys() & {'NOTIFY_SOCKET', 'GUNICORN_FD'})}")
             link.send({"type": "serving"})

@@ -49,11 +49,11 @@ class Running:
 
     def start(self, *, listeners: tuple[str, ...] = ("127.0.0.1:0",), timeout: float = 10, **application: Any) -> None:
         """Start it; further arguments are settings of the application."""
+        described = {"module": "m", "path": str(self.place), "processes": 2, "graceful_timeout": timeout} | application
         settings = {
-            "application": {"module": "m", "path": str(self.place), "processes": 2, "graceful_timeout": timeout}
-            | application,
-            "listeners": listeners,
-            "graceful_timeout": timeout,
+            "applications": {"app": described},
+            "listeners": {key: {"pass": "applications/app"} for key in listeners},
+            "settings": {"graceful_timeout": timeout},
         }
         environment = dict(os.environ, NOTIFY_SOCKET="/nowhere", GUNICORN_FD="3")
         with (self.place / "log").open("wb") as log:
@@ -131,9 +131,9 @@ def test_announcement_names_the_real_address(server: Running) -> None:
 
 
 def test_children_do_not_see_what_is_for_main(server: Running) -> None:
-    """NOTIFY_SOCKET and GUNICORN_FD are not inherited; the router gets the page and the listening socket."""
+    """NOTIFY_SOCKET and GUNICORN_FD are not inherited; the router gets page, settings and listening socket."""
     server.begin()
-    assert f"router configured {server.routers()[0]} 2 []" in server.events()
+    assert f"router configured {server.routers()[0]} 3 []" in server.events()
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGQUIT])

@@ -74,12 +74,12 @@ def test_introduction_joins_router_and_worker(child: Child) -> None:
     os.waitpid(child.pid, 0)
     child.link.close()
     child.link = ours
-    member = Member(5, os.getpid(), link, child)
+    member = Member(5, os.getpid(), link, child, "shop")
     introduce(member, child)
     to_router, to_worker = router_end.receive(), worker_end.receive()
     assert to_router
     assert to_worker
-    assert to_router[0] == {"type": "worker", "worker": 5, "pid": os.getpid()}
+    assert to_router[0] == {"type": "worker", "application": "shop", "worker": 5, "pid": os.getpid()}
     assert to_worker[0] == {"type": "router"}
     left, right = Link.adopt(to_router[1][0]), Link.adopt(to_worker[1][0])
     left.send({"type": "hello"})

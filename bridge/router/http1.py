@@ -51,15 +51,32 @@ def _peer_block(transport: asyncio.Transport) -> tuple[bytes, str]:
 class Connection(Responder):
     """One TCP or unix connection; see the head of the file, and `Responder` for what an exchange may call.
 
+    Args:
+        service: what all connections share.
+        destination: where the service sends what arrives here; the connection does nothing with it.
+
     Attributes:
         peer: addresses of both ends as the worker gets them, with a NUL between and a line feed at the end.
         trusted: whether the peer's X-Forwarded-* fields are believed.
     """
 
-    __slots__ = ("_decoder", "_fields", "_limit", "_parser", "_seen", "_stale", "_used", "_view", "peer", "trusted")
+    __slots__ = (
+        "_decoder",
+        "_fields",
+        "_limit",
+        "_parser",
+        "_seen",
+        "_stale",
+        "_used",
+        "_view",
+        "destination",
+        "peer",
+        "trusted",
+    )
 
-    def __init__(self, service: Service) -> None:
+    def __init__(self, service: Service, destination: Any = None) -> None:
         super().__init__(service)
+        self.destination = destination
         self._limit = service.http.large_header_buffer_size * service.http.large_header_buffers
         self._view = _scratch(min(self._limit + 1, _LARGEST_READ))
         self._parser = HttpRequestParser(self)

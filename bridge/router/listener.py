@@ -1,4 +1,4 @@
-"""Addresses to listen on: reading them, opening their sockets, removing their files.
+"""Listening sockets: opening them, describing them to another process, removing their files.
 
 Main opens the sockets, so that neither a crash of the router nor its restart loses a waiting connection. The
 router gets duplicates, and the identity of every socket file: when main is gone it removes them.
@@ -8,79 +8,16 @@ from __future__ import annotations
 
 import contextlib
 import errno
-import ipaddress
 import os
-import re
 import socket
 import stat
 from dataclasses import asdict, dataclass
 from typing import Any, Self
 
-from bridge.errors import AddressError, ConfigError
+from bridge.config import Address
+from bridge.errors import AddressError
 
-LONGEST_PATH = 107  #: bytes of a unix socket's path (sun_path without its final zero)
-EXPECTED = "expected host:number, [v6]:number, :number or unix:/path"
-_HOST = re.compile(r"(?:\[(?P<v6>[^\]]*)\]|(?P<name>[^:\[\]/@\s]*)):(?P<number>[0-9]{1,5})")
 _EVERYWHERE = ("0.0.0.0", "::")
-
-
-@dataclass(frozen=True, slots=True)
-class Address:
-    """Where to listen: a path, or a host and a TCP number."""
-
-    path: str = ""
-    host: str = ""
-    number: int = 0
-
-    def __str__(self) -> str:
-        if self.path:
-            return f"unix:{self.path}"
-        return f"[{self.host}]:{self.number}" if ":" in self.host else f"{self.host}:{self.number}"
-
-    @property
-    def url(self) -> str:
-        """What to type into a client."""
-        return str(self) if self.path else f"http://{self}"
-
-
-def parse(text: str, pointer: str = "--bind") -> Address:
-    """Read an address; touches nothing.
-
-    Args:
-        text: `host:number`, `[v6]:number`, `:number` (every interface) or `unix:/path`; number 0 = any free one.
-        pointer: what to name in the error.
-
-    Raises:
-        ConfigError: it is none of these.
-    """
-    if text.startswith("unix:"):
-        path = text.removeprefix("unix:").removeprefix("//")  # unix:///path, as URLs have it
-        if not path.startswith("/") or path.endswith("/"):
-            raise ConfigError(pointer, f"expected unix:/absolute/path, found {text!r}")
-        if len(os.fsencode(path)) > LONGEST_PATH or "\0" in path:
-            raise ConfigError(pointer, f"the path of a unix socket has at most {LONGEST_PATH} bytes, found {text!r}")
-        return Address(path=path)
-    found = _HOST.fullmatch(text)
-    if not found or int(found["number"]) > 65535:
-        raise ConfigError(pointer, f"{EXPECTED}, found {text!r}{_hint(text)}")
-    if found["v6"] is not None:
-        try:
-            ipaddress.IPv6Address(found["v6"])
-        except ValueError:
-            raise ConfigError(pointer, f"expected an IPv6 address in the brackets, found {text!r}") from None
-    return Address(host=found["v6"] or found["name"] or "0.0.0.0", number=int(found["number"]))
-
-
-def _hint(text: str) -> str:
-    if text.isdigit():
-        return f"; did you mean '127.0.0.1:{text}' or ':{text}'?"
-    if text.startswith("/"):
-        return f"; did you mean 'unix:{text}'?"
-    if text.startswith(("http://", "tcp://")):
-        return f"; did you mean {text.partition('://')[2].rstrip('/')!r}?"
-    if text.count(":") > 1 and not text.startswith("["):
-        return "; an IPv6 address stands in brackets: [::1]:8000"
-    return "; did you forget the number, as in 127.0.0.1:8000?" if ":" not in text else ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,15 +47,17 @@ class SocketFile:
 
 @dataclass(frozen=True, slots=True)
 class Listener:
-    """An open listening socket, the address it really has, and its file if it has one."""
+    """An open listening socket, the address it really has, its file if it has one, and whose requests it takes."""
 
     socket: socket.socket
     address: Address
     file: SocketFile | None = None
+    application: str = ""
 
     def to_json(self) -> dict[str, Any]:
         """What the router is told about it."""
-        return {"address": str(self.address), "file": self.file.to_json() if self.file else None}
+        file = self.file.to_json() if self.file else None
+        return {"address": str(self.address), "file": file, "application": self.application}
 
     def close(self) -> None:
         """Stop listening (once the router has stopped too) and remove the file."""
@@ -131,13 +70,15 @@ def bind(address: Address, backlog: int) -> Listener:
     """Open a listening socket, non-blocking and close-on-exec.
 
     Args:
-        address: from `parse`.
+        address: from `config.parse`.
         backlog: connections the kernel keeps until they are accepted.
 
     Raises:
         AddressError: it is in use, not this machine's, not permitted, or unknown: one line that says which.
     """
     try:
+        if address.abstract:
+            return Listener(_listen(socket.AF_UNIX, socket.SOCK_STREAM, 0, f"\0{address.path[1:]}", backlog), address)
         return _bind_path(address.path, backlog) if address.path else _bind_host(address, backlog)
     except OSError as error:
         raise AddressError(f"cannot listen on {address}: {_reason(error, address)}") from error
@@ -163,7 +104,8 @@ def _bind_host(address: Address, backlog: int) -> Listener:
 def _listen(family: int, kind: int, protocol: int, where: Any, backlog: int) -> socket.socket:
     sock = socket.socket(family, kind, protocol)
     try:
-        sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        if family != socket.AF_UNIX:
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         if family == socket.AF_INET6:
             # [::] means every interface, IPv4 too, whatever the machine's default is.
             sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 0)

@@ -15,13 +15,17 @@ import signal
 import socket
 import sys
 import time
+from collections.abc import Callable, Mapping
+from dataclasses import replace
 from email.utils import formatdate
+from functools import partial
 from typing import Any
 
 import uvloop
 
 from bridge import __version__, config, log
 from bridge.errors import BridgeError, PeerLost
+from bridge.ipc import parcel
 from bridge.ipc.link import Link
 from bridge.ipc.port import ROUTER
 from bridge.ipc.signals import ignore
@@ -51,8 +55,10 @@ def room_for_connections(settings: config.Settings) -> int:
     if soft != resource.RLIM_INFINITY and soft < most:
         resource.setrlimit(resource.RLIMIT_NOFILE, (most, hard))
     memory = settings.memory
-    segments = memory.limit // (memory.chunk_size * memory.chunks) * 9 // 8 + 2
-    own = OWN_FILES + 2 * len(settings.listeners) + 8 * settings.application.processes + segments
+    own = OWN_FILES + 2 * len(settings.listeners)
+    for application in settings.applications.values():
+        limit = application.limits.shm or memory.limit
+        own += 8 * application.processes + limit // (memory.chunk_size * memory.chunks) * 9 // 8 + 2
     return most - min(own, most * 3 // 4)
 
 
@@ -61,16 +67,16 @@ class Service:
 
     Args:
         settings: of the whole server.
-        application: runs the requests.
+        applications: run the requests.
         row: this process's row of the status page.
         most: connections that may be open at once.
     """
 
-    def __init__(self, settings: config.Settings, application: Application, row: Row, most: int) -> None:
+    def __init__(self, settings: config.Settings, applications: Mapping[str, Application], row: Row, most: int) -> None:
         loop = asyncio.get_running_loop()
         self.settings = settings
         self.http = settings.http
-        self.application = application
+        self.applications = applications
         self.row = row
         self.connections: set[Connection] = set()
         self.draining = False
@@ -106,11 +112,12 @@ class Service:
         """Write what has been counted to the status page (once a second: nobody reads it more often)."""
         words = self.row.words
         words[REQUESTS] = self.requests
-        words[ACTIVE] = len(self.application.exchanges)
-        words[QUEUED] = self.application.waiting
+        applications = self.applications.values()
+        words[ACTIVE] = sum(len(application.exchanges) for application in applications)
+        words[QUEUED] = sum(application.waiting for application in applications)
         words[CONNECTIONS] = len(self.connections)
-        words[CANCELLED] = self.application.cancelled
-        words[ERRORS] = self.application.errors
+        words[CANCELLED] = sum(application.cancelled for application in applications)
+        words[ERRORS] = sum(application.errors for application in applications)
         words[ACCEPTED] = self.accepted
 
     def admits(self) -> bool:
@@ -139,7 +146,7 @@ class Service:
         https = False
         if connection.trusted and (framing.forwarded_for or framing.forwarded_proto):
             peer, https = self._forwarded(peer, framing)
-        exchange = Exchange(self.application, connection, peer + head, framing, https)
+        exchange = Exchange(connection.destination, connection, peer + head, framing, https)
         if self.access_log is not None:
             exchange.on_over = self._log_exchange
         exchange.begin(body, complete)
@@ -169,17 +176,17 @@ def _host(peer: bytes) -> str:
 
 
 class Router:
-    """The process: its link to main, its listeners, its application."""
+    """The process: its link to main, its listeners, its applications."""
 
     def __init__(self, link: Link) -> None:
         self._link = link
         self._loop = asyncio.get_running_loop()
         self._log = logging.getLogger("bridge")
         self._ended = asyncio.Event()
-        self._servers: list[tuple[asyncio.Server, socket.socket]] = []
+        self._servers: list[tuple[asyncio.Server, socket.socket, Callable[[], Connection]]] = []
         self._files: list[SocketFile] = []
         self._service: Service | None = None
-        self._application: Application
+        self._applications: dict[str, Application] = {}
         self._row: Row
         self._starting: asyncio.Task[None] | None = None
         self._draining: asyncio.Task[None] | None = None
@@ -210,9 +217,9 @@ class Router:
         if kind == "configure":
             self._configure(message, fds)
         elif kind == "worker":
-            self._application.introduce(message["worker"], message["pid"], Link.adopt(fds[0]))
+            self._applications[message["application"]].introduce(message["worker"], message["pid"], Link.adopt(fds[0]))
         elif kind == "gone":
-            self._application.gone(message["worker"], message["pid"])
+            self._applications[message["application"]].gone(message["worker"], message["pid"])
         elif kind == "drain":
             self._draining = self._loop.create_task(self._drain())
         elif kind == "reopen" and self._service is not None and self._service.access_log is not None:
@@ -221,25 +228,32 @@ class Router:
             self._end()
 
     def _configure(self, message: dict[str, Any], fds: list[int]) -> None:
-        settings = config.from_json(config.Settings, message["settings"])
+        page_fd, settings_fd, *sockets = fds
+        settings = config.from_json(config.Settings, parcel.unpack(settings_fd))
         log.set_up(settings.log_level)
-        self._row = Page(fds[0], message["rows"]).row(ROUTER)
+        self._row = Page(page_fd, message["rows"]).row(ROUTER)
         self._row.begin(os.getpid())
-        self._application = Application(
-            settings.application, settings.memory, __version__, self._on_cut, self._on_attached, settings.http
-        )
-        self._service = Service(settings, self._application, self._row, room_for_connections(settings))
+        for name, application in settings.applications.items():
+            memory = replace(settings.memory, limit=application.limits.shm or settings.memory.limit)
+            self._applications[name] = Application(
+                application, memory, __version__, self._on_cut, self._on_attached, settings.http
+            )
+        self._service = Service(settings, self._applications, self._row, room_for_connections(settings))
         described = message["listeners"]
         self._files = [SocketFile.from_json(item["file"]) for item in described if item["file"]]
-        sockets = [socket.socket(fileno=fd) for fd in fds[1:]]
-        self._starting = self._loop.create_task(self._listen(self._service, sockets, settings.backlog))
+        doors = [
+            (socket.socket(fileno=fd), self._applications[item["application"]])
+            for fd, item in zip(sockets, described, strict=True)
+        ]
+        self._starting = self._loop.create_task(self._listen(self._service, doors, settings.backlog))
 
-    async def _listen(self, service: Service, sockets: list[socket.socket], backlog: int) -> None:
-        for sock in sockets:
+    async def _listen(self, service: Service, doors: list[tuple[socket.socket, Application]], backlog: int) -> None:
+        for sock, application in doors:
             sock.setblocking(False)
+            make = partial(Connection, service, application)
             # Without a backlog uvloop would shrink the one that main has set.
-            server = await self._loop.create_server(lambda: Connection(service), sock=sock, backlog=backlog)
-            self._servers.append((server, sock.dup()))
+            server = await self._loop.create_server(make, sock=sock, backlog=backlog)
+            self._servers.append((server, sock.dup(), make))
         self._row.enter(State.READY)
         self._beat()
         self._send({"type": "serving"})
@@ -269,9 +283,9 @@ class Router:
             raise AssertionError("main drains only a router that it has configured")
         service.draining = True
         self._row.enter(State.DRAINING)
-        for server, sock in self._servers:
+        for server, sock, make in self._servers:
             server.close()
-            await self._accept_rest(service, sock)
+            await self._accept_rest(sock, make)
             sock.close()
         self._servers.clear()
         for connection in list(service.connections):
@@ -280,7 +294,7 @@ class Router:
             await asyncio.sleep(DRAIN_LOOK)
         self._send({"type": "drained"})
 
-    async def _accept_rest(self, service: Service, sock: socket.socket) -> None:
+    async def _accept_rest(self, sock: socket.socket, make: Callable[[], Connection]) -> None:
         while True:
             try:
                 client, _ = sock.accept()
@@ -289,14 +303,14 @@ class Router:
             except OSError as error:
                 self._log.error("accept: %s", error)
                 return
-            await self._loop.connect_accepted_socket(lambda: Connection(service), client)
+            await self._loop.connect_accepted_socket(make, client)
 
     def _end(self) -> None:
         self._ended.set()
 
     def close(self) -> None:
         """Let go of everything; connections that are still open are cut."""
-        for server, sock in self._servers:
+        for server, sock, _ in self._servers:
             server.close()
             sock.close()
         if self._service is not None and self._service.access_log is not None:

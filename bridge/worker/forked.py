@@ -112,4 +112,4 @@ def _watch(application: config.Application, control: Link) -> None:
         with contextlib.suppress(PeerLost, OSError):
             control.send({"type": "changed", "path": path, "stamp": stamp})
 
-    Watcher(application.path).start(report)
+    Watcher(*application.path).start(report)

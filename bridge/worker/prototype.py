@@ -13,12 +13,14 @@ import signal
 import sys
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any, NamedTuple
 
 from gunicorn.app.base import BaseApplication
 
 from bridge import config
 from bridge.errors import PeerLost
+from bridge.ipc import parcel
 from bridge.ipc.link import Link
 from bridge.ipc.signals import SignalPipe
 from bridge.ipc.status import Page
@@ -236,10 +238,12 @@ def main(fd: int, server: Callable[..., Server] | None = None) -> None:
         return
     if received is None:
         return
-    message, (page_fd,) = received
+    message, (page_fd, settings_fd) = received
     sys.argv = ["bridged"]
     set_up(message["log_level"])
-    application = config.from_json(config.Application, message["application"], "/application")
+    name = message["name"]
+    application = config.from_json(config.Application, parcel.unpack(settings_fd), f"/applications/{name}")
+    application = replace(application, name=name)
     ids = range(message["first_worker"], message["first_worker"] + message["workers"])
     try:
         App(application, link, Page(page_fd, message["rows"]), ids, server).run()

@@ -1,13 +1,14 @@
 """Which source file has changed: for `--reload`, in a thread of each worker.
 
 Watched are the files of all imported modules that are not installed packages, and every `*.py` below the
-application's directory, so that a file which an unloadable version needs is seen too. Files are compared by their
+application's directories, so that a file which an unloadable version needs is seen too. Files are compared by their
 modification times, twice a second: no dependency, and it works on every file system.
 """
 
 from __future__ import annotations
 
 import contextlib
+import itertools
 import os
 import sys
 import sysconfig
@@ -24,11 +25,11 @@ class Watcher:
     """Compares files with how they were when it was made, so make it before the application is imported.
 
     Args:
-        directory: the application's directory.
+        directories: the application's.
     """
 
-    def __init__(self, directory: str) -> None:
-        self._directory = os.path.abspath(directory)
+    def __init__(self, *directories: str) -> None:
+        self._directories = tuple(map(os.path.abspath, directories))
         self._installed = tuple(
             os.path.join(os.path.realpath(path), "")
             for name, path in sysconfig.get_paths().items()
@@ -64,7 +65,7 @@ class Watcher:
         threading.Thread(target=run, name="bridge-reload", daemon=True).start()
 
     def _look(self) -> Iterator[tuple[str, int]]:
-        for path in {*self._modules(), *_sources(self._directory)}:
+        for path in {*self._modules(), *itertools.chain.from_iterable(map(_sources, self._directories))}:
             with contextlib.suppress(OSError):
                 yield path, os.stat(path).st_mtime_ns
 

@@ -13,7 +13,7 @@ import inspect
 import pkgutil
 import sys
 import traceback
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from types import ModuleType, TracebackType
 from typing import Any, NoReturn
@@ -26,24 +26,31 @@ DEFAULT_NAMES = ("application", "app")
 _MOST_CANDIDATES = 5
 
 
-def load(module: str, callable: str | None = None, factory: bool = False, path: str = ".") -> Any:  # noqa: A002 - as configured
+def load(
+    module: str,
+    callable: str | None = None,  # noqa: A002 - as configured
+    factory: bool = False,
+    path: Sequence[str] = (".",),
+) -> Any:
     """Import a module and find the application in it.
 
     Args:
         module: dotted name.
         callable: attribute, possibly dotted; None = "application", then "app".
         factory: the attribute is to be called, without arguments, to get the application.
-        path: directory that is put in front of sys.path.
+        path: directories that are put in front of sys.path.
 
     Raises:
         TargetError: nothing callable is there, or the application's own code raised.
     """
-    directory = Path(path).resolve()
-    if not directory.is_dir():
-        raise TargetError(f'cannot load "{module}": the directory {directory} does not exist')
-    if sys.path[:1] != [str(directory)]:
-        sys.path.insert(0, str(directory))
-    loaded = _import(module, directory)
+    directories = [Path(each).resolve() for each in path]
+    for directory in directories:
+        if not directory.is_dir():
+            raise TargetError(f'cannot load "{module}": the directory {directory} does not exist')
+    names = [str(directory) for directory in directories]
+    if sys.path[: len(names)] != names:
+        sys.path[:0] = names
+    loaded = _import(module, directories[0] if directories else Path.cwd())
     name, found = _find(loaded, callable)
     spelled = f"{module}:{name}"
     if not _is_callable(found):

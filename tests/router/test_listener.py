@@ -9,8 +9,9 @@ from pathlib import Path
 
 import pytest
 
+from bridge.config import Address, parse
 from bridge.errors import AddressError, ConfigError
-from bridge.router.listener import Address, SocketFile, bind, parse
+from bridge.router.listener import SocketFile, bind
 
 
 @pytest.mark.parametrize(

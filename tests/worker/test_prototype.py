@@ -34,17 +34,17 @@ class Prototype:
 
     def start(self, **application: Any) -> None:
         """Start and configure it; the arguments are settings of the application."""
-        settings = config.Application(module="m", path=str(self.place), **application)
+        settings = config.Application(module="m", path=(str(self.place),), **application)
         self.child = Child("prototype", [sys.executable, "-P", str(STAND_IN), "prototype"])
         message = {
             "type": "configure",
-            "application": config.to_json(settings),
+            "name": settings.name,
             "log_level": "info",
             "first_worker": 2,
             "workers": 64,
             "rows": 66,
         }
-        self.child.link.send(message, [self.page.fd])
+        self.child.configure(message, config.to_json(settings), [self.page.fd])
 
     def tell(self, **message: Any) -> None:
         """Send it a message."""

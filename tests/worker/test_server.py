@@ -35,7 +35,7 @@ class Worker:
         self.place = place
         self.main, self.control = Link.pair()
         self.row = Row(memoryview(bytearray(ROW)).cast("Q"))
-        self.server = WorkerServer(Application(module="served", path=str(place)), self.control, self.row)
+        self.server = WorkerServer(Application(module="served", path=(str(place),)), self.control, self.row)
 
     def events(self) -> list[str]:
         """What the application has seen."""
@@ -101,7 +101,7 @@ def test_application_that_is_not_there(tmp_path: Path) -> None:
     """Main is told in one line, and the exit status is 3."""
     ours, control = Link.pair()
     row = Row(memoryview(bytearray(ROW)).cast("Q"))
-    server = WorkerServer(Application(module="nowhere_to_be_found", path=str(tmp_path)), control, row)
+    server = WorkerServer(Application(module="nowhere_to_be_found", path=(str(tmp_path),)), control, row)
     assert server.run() == 3
     received = ours.receive()
     assert received is not None

@@ -43,7 +43,7 @@ def write(project: Path, text: str, name: str = "") -> str:
 
 def refused(project: Path, module: str, callable: str | None = None, *, factory: bool = False) -> TargetError:  # noqa: A002
     with pytest.raises(TargetError) as caught:
-        load(module, callable, factory, str(project))
+        load(module, callable, factory, [str(project)])
     assert "\n" not in str(caught.value)
     assert caught.value.exit_status == 3
     return caught.value
@@ -55,7 +55,7 @@ def refused(project: Path, module: str, callable: str | None = None, *, factory:
 def test_attribute(project: Path) -> None:
     """The attribute of the module is the application, and the directory is in front of sys.path."""
     module = write(project, ASGI.format("api"))
-    target = load(module, "api", False, str(project))
+    target = load(module, "api", False, [str(project)])
     assert target is sys.modules[module].api
     assert sys.path[0] == str(project.resolve())
 
@@ -64,26 +64,26 @@ def test_attribute(project: Path) -> None:
 def test_default_names(project: Path, names: list[str], expected: str) -> None:
     """Without an attribute, `application` is taken, then `app`."""
     module = write(project, "".join(map(ASGI.format, names)))
-    assert load(module, None, False, str(project)).__name__ == expected
+    assert load(module, None, False, [str(project)]).__name__ == expected
 
 
 def test_dotted_attribute(project: Path) -> None:
     """An attribute may be inside an object of the module."""
     module = write(project, "class Site:\n    class inner:\n        async def app(scope, receive, send): pass\n")
-    assert load(module, "Site.inner.app", False, str(project)).__name__ == "app"
+    assert load(module, "Site.inner.app", False, [str(project)]).__name__ == "app"
 
 
 def test_module_in_a_package(project: Path) -> None:
     """A module may be inside a package."""
     package = write(project, "", f"pack{next(_number)}.__init__").partition(".")[0]
     write(project, ASGI.format("app"), f"{package}.web")
-    assert callable(load(f"{package}.web", "app", False, str(project)))
+    assert callable(load(f"{package}.web", "app", False, [str(project)]))
 
 
 def test_factory(project: Path) -> None:
     """A factory is called without arguments, and what it returns is the application."""
     module = write(project, "async def app(scope, receive, send): pass\ndef make(debug=False): return app\n")
-    assert load(module, "make", True, str(project)) is sys.modules[module].app
+    assert load(module, "make", True, [str(project)]) is sys.modules[module].app
 
 
 def test_module_written_after_a_look_into_the_directory(project: Path) -> None:
@@ -92,7 +92,7 @@ def test_module_written_after_a_look_into_the_directory(project: Path) -> None:
     before = project.stat()
     write(project, ASGI.format("app"), "late_module")
     os.utime(project, ns=(before.st_atime_ns, before.st_mtime_ns))  # as if the clock had not moved
-    assert callable(load("late_module", "app", False, str(project)))
+    assert callable(load("late_module", "app", False, [str(project)]))
 
 
 # What is not

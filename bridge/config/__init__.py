@@ -1,0 +1,50 @@
+"""PURE. What the operator may set, with Unit's names where Unit has the feature.
+
+    settings.py   the typed objects, and what is allowed in each of their fields
+    address.py    where to listen: the key of a listener, or `--bind`
+    document.py   JSON text as Unit reads it → values, and the line and column of each
+    reader.py     values → typed objects, or every mistake with its place, what was expected and what was found
+    options.py    the options of `bridged run` → the same typed objects
+
+Main hands each child its settings as the same kind of document, so there is one form and one reader.
+"""
+
+from __future__ import annotations
+
+from bridge.config.address import Address, parse
+from bridge.config.options import Options, assign, from_options
+from bridge.config.reader import from_file, from_json, near_miss, to_json
+from bridge.config.settings import (
+    LOG_LEVELS,
+    MOST_PROCESSES,
+    PROTOCOLS,
+    Application,
+    Http,
+    Limits,
+    Listener,
+    Memory,
+    Settings,
+    single,
+)
+
+__all__ = [
+    "LOG_LEVELS",
+    "MOST_PROCESSES",
+    "PROTOCOLS",
+    "Address",
+    "Application",
+    "Http",
+    "Limits",
+    "Listener",
+    "Memory",
+    "Options",
+    "Settings",
+    "assign",
+    "from_file",
+    "from_json",
+    "from_options",
+    "near_miss",
+    "parse",
+    "single",
+    "to_json",
+]

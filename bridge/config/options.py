@@ -1,0 +1,172 @@
+"""PURE. The options of `bridged run` → settings, by way of the document that says the same.
+
+Reading goes through `reader`, so an option and a member of a file are judged alike.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import fields
+from typing import Any, TypedDict, Unpack
+
+from bridge.config.reader import found, from_json, near_miss, to_json
+from bridge.config.settings import MOST_PROCESSES, General, Settings
+from bridge.errors import ConfigError
+
+NAME = "app"  #: of the one application
+DEFAULT = "127.0.0.1:8000"
+
+
+def assign(settings: Settings, assignment: str) -> Settings:
+    """`settings` with one value replaced, as `--set NAME=VALUE` does.
+
+    Args:
+        settings: left as it is.
+        assignment: e.g. `http.max_body_size=8388608`; the value is JSON, and anything else is taken as a string.
+
+    Raises:
+        ConfigError: no such name, or no such value for it.
+    """
+    option = f"--set {assignment}"
+    path, equals, text = assignment.partition("=")
+    if not equals:
+        raise ConfigError(option, "expected NAME=VALUE, e.g. http.max_body_size=8388608")
+    try:
+        value = json.loads(text)
+    except ValueError:
+        value = text
+    document = to_json(settings)
+    place, names = document, _full(path.strip().split("."), settings, option)
+    for name in names[:-1]:
+        inner = place.get(name)
+        if not isinstance(inner, dict):
+            raise ConfigError(option, f"there is no group {name!r}{near_miss(name, _groups(place))}")
+        place = inner
+    variable = names[-2:-1] == ["environment"]
+    if not variable and (names[-1] not in place or isinstance(place[names[-1]], dict)):
+        raise ConfigError(option, f"there is no setting {path!r}{near_miss(names[-1], place)}")
+    place[names[-1]] = text if variable else value
+    try:
+        return from_json(Settings, document)
+    except ConfigError as error:
+        raise ConfigError(option, error.reason) from error
+
+
+def _full(names: list[str], settings: Settings, option: str) -> list[str]:
+    """The names from the document's root on: `http` stands for `settings.http`, `application` for the only one."""
+    if names[0] == "application":
+        if len(settings.applications) != 1:
+            several = ", ".join(settings.applications)
+            raise ConfigError(option, f"there are several; expected applications.NAME.… with one of {several}")
+        return ["applications", *settings.applications, *names[1:]]
+    groups = [*_GENERAL, "application", "applications", "settings"]
+    if names[0] in _GENERAL:
+        return ["settings", *names]
+    if len(names) > 1 and names[0] not in groups:
+        raise ConfigError(option, f"there is no group {names[0]!r}{near_miss(names[0], groups)}")
+    if len(names) == 1 and names[0] != "access_log":
+        raise ConfigError(option, f"there is no setting {names[0]!r}{near_miss(names[0], [*_GENERAL, 'access_log'])}")
+    return names
+
+
+def _groups(place: Mapping[str, Any]) -> list[str]:
+    return [name for name, value in place.items() if isinstance(value, dict)]
+
+
+_GENERAL = tuple(item.name for item in fields(General))
+
+
+class Options(TypedDict, total=False):
+    """What `bridge.run` takes by keyword, named as the options of `bridged run`."""
+
+    bind: str | Sequence[str]  #: host:port, [v6]:port, unix:/path; one or several
+    workers: int
+    threads: int  #: of each worker that serves WSGI
+    interface: str  #: "asgi", "wsgi" or "auto"
+    factory: bool  #: the target is a function that returns the application
+    app_dir: str
+    root_path: str
+    forwarded_allow_ips: str | Sequence[str]  #: addresses, networks, "unix" or "*"; a string is split at commas
+    reload: bool
+    log_level: str
+    access_log: str | None  #: path, or "-" for standard output
+    graceful_timeout: float
+    set: Sequence[str]  #: as `--set`, e.g. ["http.max_body_size=8388608"]
+
+
+def from_options(target: str, environment: Mapping[str, str], **options: Unpack[Options]) -> Settings:
+    """The settings for `bridged run target` with these options.
+
+    Args:
+        target: `module` or `module:attribute`.
+        environment: PORT, WEB_CONCURRENCY and FORWARDED_ALLOW_IPS are the defaults of bind, workers and
+            forwarded_allow_ips, as other servers have it.
+        options: see `Options`.
+
+    Raises:
+        ConfigError: an option is unknown, of the wrong kind or out of range.
+    """
+    for name in options:
+        if name not in Options.__annotations__:
+            raise ConfigError(name, f"unknown option{near_miss(name, Options.__annotations__)}")
+    module, colon, attribute = target.partition(":")
+    if not module or (colon and not attribute):
+        raise ConfigError("target", f"expected module or module:attribute, found {target!r}")
+    application: dict[str, Any] = {"module": module, "callable": attribute or None}
+    general: dict[str, Any] = {}
+    document: dict[str, Any] = {"applications": {NAME: application}, "settings": general}
+    given = _defaults(environment) | dict(options)
+    document["listeners"] = {key: {"pass": f"applications/{NAME}"} for key in _addresses(given.get("bind", DEFAULT))}
+    for name, value in given.items():
+        if name in _OF_APPLICATION:
+            application[_OF_APPLICATION[name]] = value
+        elif name == "forwarded_allow_ips":
+            parts = value.split(",") if isinstance(value, str) else value
+            general[name] = [part.strip() if isinstance(part, str) else part for part in parts]
+        elif name == "access_log":
+            document[name] = value
+        elif name not in ("bind", "set"):
+            general[name] = value
+    if "graceful_timeout" in general:
+        application["graceful_timeout"] = general["graceful_timeout"]
+    settings = from_json(Settings, document)
+    for assignment in options.get("set", ()):
+        settings = assign(settings, assignment)
+    return settings
+
+
+def _addresses(value: Any) -> Sequence[str]:
+    addresses = [value] if isinstance(value, str) else value
+    if not isinstance(addresses, list | tuple) or not addresses or not all(isinstance(one, str) for one in addresses):
+        raise ConfigError("/listeners", f"expected a string or an array of strings, found {found(value)}")
+    return addresses
+
+
+_OF_APPLICATION = {
+    "workers": "processes",
+    "threads": "threads",
+    "interface": "protocol",
+    "factory": "factory",
+    "app_dir": "path",
+    "root_path": "root_path",
+    "reload": "reload",
+}
+
+
+def _defaults(environment: Mapping[str, str]) -> dict[str, Any]:
+    defaults: dict[str, Any] = {}
+    if environment.get("PORT"):
+        defaults["bind"] = [f"0.0.0.0:{_number(environment, 'PORT', 65535)}"]
+    if environment.get("WEB_CONCURRENCY"):
+        defaults["workers"] = _number(environment, "WEB_CONCURRENCY", MOST_PROCESSES)
+    if environment.get("FORWARDED_ALLOW_IPS"):
+        defaults["forwarded_allow_ips"] = environment["FORWARDED_ALLOW_IPS"]
+    return defaults
+
+
+def _number(environment: Mapping[str, str], name: str, most: int) -> int:
+    text = environment[name]
+    if not (text.isascii() and text.isdigit()) or not 0 < int(text) <= most:
+        raise ConfigError(f"environment variable {name}", f"expected a whole number from 1 to {most}, found {text!r}")
+    return int(text)

@@ -1,0 +1,221 @@
+"""PURE. The typed objects of a configuration, and beside each field what is allowed in it.
+
+Times are seconds, sizes are bytes. Fields that Unit has are called as there and stand where they stand there; those of
+Bridge alone are marked "Bridge".
+"""
+
+from __future__ import annotations
+
+import ipaddress
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Annotated, Any, NamedTuple
+from urllib.parse import quote, unquote
+
+LOG_LEVELS = ("debug", "info", "warning", "error", "critical")
+PROTOCOLS = ("auto", "asgi", "wsgi")
+MOST_PROCESSES = 1024
+MOST_THREADS = 240  #: each has a bell, and these travel to the worker in one message
+MOST_LISTENERS = 60  #: their sockets travel to the router in one message
+
+
+class Range(NamedTuple):
+    """Bounds of a number, both included."""
+
+    least: float
+    most: float
+
+    def expected(self, value: float) -> str:
+        """What is expected instead of `value`; empty if it is right."""
+        return "" if self.least <= value <= self.most else f"{self.least:g} to {self.most:g}"
+
+
+class OneOf(NamedTuple):
+    """The words that a string may be."""
+
+    words: tuple[str, ...]
+
+    def expected(self, value: str) -> str:
+        """What is expected instead of `value`; empty if it is right."""
+        return "" if value in self.words else f"one of {', '.join(self.words)}"
+
+
+class PowerOfTwo:
+    """1, 2, 4, 8 and so on."""
+
+    def expected(self, value: int) -> str:
+        """What is expected instead of `value`; empty if it is right."""
+        return "" if value > 0 and not value & (value - 1) else "a power of two"
+
+
+class Root:
+    """A path prefix: empty, or with a slash in front and none behind."""
+
+    def expected(self, value: str) -> str:
+        """What is expected instead of `value`; empty if it is right."""
+        right = not value or (value.startswith("/") and not value.endswith("/"))
+        return "" if right else "a path that starts with / and does not end with it"
+
+
+class Peer:
+    """Who may be believed."""
+
+    def expected(self, value: str) -> str:
+        """What is expected instead of `value`; empty if it is right."""
+        if value in ("*", "unix"):
+            return ""
+        try:
+            ipaddress.ip_network(value, strict=False)
+        except ValueError:
+            return 'an IP address, a network, "unix" or "*"'
+        return ""
+
+
+class NotEmpty:
+    """Anything but nothing, and no byte that ends a string in C."""
+
+    def expected(self, value: str) -> str:
+        """What is expected instead of `value`; empty if it is right."""
+        return "" if value and "\0" not in value else "a string that is not empty and has no NUL in it"
+
+
+class Variable:
+    """Name or value of an environment variable."""
+
+    def expected(self, value: str) -> str:
+        """What is expected instead of `value`; empty if it is right."""
+        return "" if "\0" not in value else "a string without NUL"
+
+
+Seconds = Annotated[float, Range(0, 86400 * 366)]
+Path = Annotated[str, NotEmpty()]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Http:
+    """`settings.http`: limits on what a client may send and how long it may take."""
+
+    header_read_timeout: Seconds = 30.0  #: from the first byte of a head to its last; then 408
+    body_read_timeout: Seconds = 30.0  #: between two pieces of a body; then 408
+    send_timeout: Seconds = 30.0  #: between two pieces that the client takes; then the connection is closed
+    idle_timeout: Seconds = 180.0  #: of a keep-alive connection without a request; then it is closed
+    #: longest request line (414) and longest header field (431)
+    large_header_buffer_size: Annotated[int, Range(64, 1 << 20)] = 8192
+    large_header_buffers: Annotated[int, Range(1, 1024)] = 4  #: times the above = largest whole head (431)
+    #: 413 above; None = unlimited. A file that says nothing gets Unit's 8 MiB (`reader.FILE_BODY_SIZE`)
+    max_body_size: Annotated[int | None, Range(0, 1 << 62)] = None
+    #: of a body that is collected for WSGI, in shared memory; the rest in a file
+    body_buffer_size: Annotated[int, Range(0, 1 << 40)] = 1048576
+    body_temp_path: Path | None = None  #: where such files are made; None = the system's directory for temporary files
+    #: Bridge: of one response that a slow client has yet to take; then the thread waits
+    max_temp_file_size: Annotated[int, Range(0, 1 << 62)] = 1073741824
+    server_version: bool = True  #: "Server: Bridge/x.y.z", else "Server: Bridge"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Memory:
+    """Bridge: geometry of the shared memory. The tests also run on a tiny one."""
+
+    chunk_size: Annotated[int, Range(64, 1 << 24)] = 16384
+    chunks: Annotated[int, Range(1, 1 << 20)] = 640  #: per segment
+    #: most shared memory for bodies, per application and direction, unless the application has its own `limits.shm`
+    limit: Annotated[int, Range(1024, 1 << 46)] = 104857600
+    item_size: Annotated[int, Range(64, 1 << 20)] = 1024  #: bytes of one queue item, header included
+    queue: Annotated[int, Range(2, 1 << 16), PowerOfTwo()] = 256  #: items of one queue
+    #: bytes of one body that may wait in shared memory, per stream and direction
+    window: Annotated[int, Range(64, 1 << 40)] = 1048576
+    memfd: bool = True  #: False = POSIX shared memory objects, as where the kernel has no memfd
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Limits:
+    """`limits` of an application."""
+
+    shm: Annotated[int | None, Range(1024, 1 << 46)] = None  #: as `memory.limit`, for this application alone
+
+
+@dataclass(frozen=True, slots=True)
+class Application:
+    """One application: what to load, in which surroundings, and how many processes and requests it may use."""
+
+    module: Annotated[str, NotEmpty()]
+    callable: Annotated[str | None, NotEmpty()] = None  #: None = "application", then "app"
+    factory: bool = False
+    path: tuple[Path, ...] = (".",)  #: put in front of sys.path; relative to `working_directory`
+    home: Path | None = None  #: a virtual environment of this Python version
+    working_directory: Path | None = None  #: None = that of `bridged`
+    environment: Mapping[str, Annotated[str, Variable()]] = field(default_factory=dict)  #: set before anything else
+    type: str = "python"  #: "python", "python 3", "python 3.11"
+    protocol: Annotated[str, OneOf(PROTOCOLS)] = "auto"  #: "auto" = recognised by the look of the callable
+    threads: Annotated[int, Range(1, MOST_THREADS)] = 1  #: of one worker that serves WSGI
+    prefix: Annotated[str, Root()] = ""  #: root_path, SCRIPT_NAME of requests below it; cuts nothing off an ASGI path
+    root_path: Annotated[str, Root()] = ""  #: Bridge: what a proxy in front has cut off the path
+    processes: Annotated[int, Range(1, MOST_PROCESSES)] = 1
+    limits: Limits = field(default_factory=Limits)
+    requests_in_flight: Annotated[int, Range(1, 1 << 20)] = 1000  #: Bridge: per worker
+    #: Bridge: a worker that is told to leave finishes its requests; then it is killed
+    graceful_timeout: Seconds = 30.0
+    start_timeout: Seconds = 60.0  #: Bridge: import and lifespan startup; then the worker is killed
+    #: Bridge: a worker whose loop stands still that long is killed; 0 = never
+    liveness_timeout: Seconds = 60.0
+    queue_timeout: Seconds = 30.0  #: Bridge: a request may wait that long for a worker; then 503
+    reload: bool = False  #: Bridge: restart the workers when a source file changes
+    name: str = "app"  #: its key in `applications`; not written there a second time
+
+    @property
+    def target(self) -> str:
+        """As the operator named it: `module` or `module:attribute`."""
+        return f"{self.module}:{self.callable}" if self.callable else self.module
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Listener:
+    """What becomes of requests that arrive at one address."""
+
+    pass_: str  #: "applications/NAME", with percent-encoding where the name needs it
+    backlog: Annotated[int | None, Range(1, 65535)] = None  #: None = `settings.backlog`
+
+    @property
+    def application(self) -> str:
+        """Name of the application that they go to."""
+        return unquote(self.pass_.removeprefix("applications/"))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class General:
+    """`settings`: what holds for the whole server."""
+
+    http: Http = field(default_factory=Http)
+    memory: Memory = field(default_factory=Memory)
+    #: Bridge: peers whose X-Forwarded-* are believed; "*" = all
+    forwarded_allow_ips: tuple[Annotated[str, Peer()], ...] = ("127.0.0.1", "::1")
+    log_level: Annotated[str, OneOf(LOG_LEVELS)] = "info"  #: Bridge
+    #: Bridge: connections that the kernel keeps per address until the router accepts them
+    backlog: Annotated[int, Range(1, 65535)] = 2048
+    #: Bridge: after TERM: what still runs then is ended as by INT
+    graceful_timeout: Seconds = 30.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Settings(General):
+    """Everything one server needs. The fields of `General` stand below `settings` in a document."""
+
+    applications: Mapping[str, Application]
+    listeners: Mapping[str, Listener]
+    access_log: Path | None = None  #: path or "-" (standard output); None = off
+
+
+def single(application: Application, addresses: Sequence[str] = ("127.0.0.1:8000",), **general: Any) -> Settings:
+    """The settings of a server that serves one application at all of these addresses.
+
+    Args:
+        application: the one.
+        addresses: as the keys of `listeners`.
+        general: other fields of `Settings`.
+    """
+    listener = Listener(pass_=f"applications/{quote(application.name, safe='')}")
+    return Settings(
+        applications={application.name: application},
+        listeners=dict.fromkeys(addresses, listener),
+        **general,
+    )
