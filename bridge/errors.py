@@ -103,13 +103,14 @@ class PeerLost(BridgeError):
 
 
 class StreamCancelled(BridgeError):
-    """The other side gave the stream up: caught in `router.exchange` and `worker.asgi` only."""
+    """The other side gave the stream up: caught in `router.exchange` and by the gateways of ASGI and WSGI."""
 
 
 class ClientDisconnect(BridgeError, OSError):
-    """The client left before its response was complete: raised in the application, by the `send()` of ASGI.
+    """The client left before its response was complete: raised in the application, where it sends or reads.
 
-    ASGI promises the application an `OSError` there. Bridge does not log it when the application lets it pass.
+    ASGI promises the application an `OSError` there, and who reads a file expects one. Bridge does not log it when the
+    application lets it pass.
     """
 
 

@@ -62,6 +62,9 @@ PURE = {  #: decide, and touch nothing: no clock, file, socket, log; of Bridge t
     "bridge.ipc.stream",
     "bridge.router.framing",
     "bridge.router.route",
+    "bridge.worker.answers",
+    "bridge.worker.environ",
+    "bridge.worker.fields",
     "bridge.worker.scope",
     "bridge.worker.types",
 }

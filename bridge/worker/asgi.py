@@ -28,6 +28,7 @@ from typing import Any
 
 from bridge.errors import ClientDisconnect, StreamCancelled
 from bridge.ipc.message import UNKNOWN
+from bridge.worker.answers import own_answer
 from bridge.worker.fields import encode
 from bridge.worker.scope import ScopeBuilder, request_line
 from bridge.worker.types import Message, Stream, Target
@@ -35,8 +36,6 @@ from bridge.worker.types import Message, Stream, Target
 START, HELD, OPEN, OVER = range(4)
 
 _NO_CONTENT, _NOT_MODIFIED = 204, 304
-_PLAIN = b"content-type: text/plain; charset=utf-8\r\n"
-_ANSWERS = {500: b"Internal Server Error", 503: b"Service Unavailable"}
 
 #: What frameworks raise in a handler when receive() told them that the client left. They are known by name:
 #: to import a framework for the sake of its exception is not a server's business.
@@ -232,9 +231,8 @@ class RequestCycle:
         if phase == OPEN:
             self._stream.abort()
             return
-        body = _ANSWERS[status]
         try:
-            self._stream.respond(status, _PLAIN, len(body), 0, b"" if self._head_request else body, True)
+            self._stream.respond(*own_answer(status, self._head_request))
         except StreamCancelled:
             pass  # nobody waits for the answer
 

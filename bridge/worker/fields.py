@@ -3,12 +3,16 @@
 The block is lines of `name: value CRLF` without the fields that belong to the connection: the router frames
 the message itself. What it has to know of them comes beside the block: the announced length, and whether the
 application set Date and Server.
+
+ASGI gives bytes, WSGI native strings, whose characters stand for a byte each. In ASGI the server drops the fields
+of the connection; PEP 3333 calls them a fatal error of the application.
 """
 
 from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Sequence
+from typing import Any
 
 from bridge.ipc.message import DATE, SERVER, UNKNOWN
 
@@ -19,11 +23,19 @@ MAX_NAMES = 512
 #: Fields of one connection. The router decides about them, so the application's are dropped, as other servers do.
 HOP_BY_HOP = frozenset({b"connection", b"keep-alive", b"proxy-connection", b"transfer-encoding", b"upgrade"})
 
+#: What PEP 3333 calls hop-by-hop, and lets no application send.
+REFUSED = HOP_BY_HOP | {b"proxy-authenticate", b"proxy-authorization", b"te", b"trailer", b"trailers"}
+
 _FLAGS = {b"date": DATE, b"server": SERVER}
+_WANTED: dict[type, str] = {
+    bytes: "bytes (ASGI wants both encoded, the name in lower case)",
+    str: "str (WSGI wants native strings)",
+}
 _LONGEST_NUMBER = 18  # digits: more would not fit the message, and nobody sends an exabyte
 _CONTROLS = bytes(b for b in range(32) if b != ord("\t")) + b"\x7f"
 _is_token = re.compile(rb"[!#$%&'*+\-.^_`|~0-9A-Za-z]+").fullmatch
 _prefixes: dict[bytes, bytes] = {}  # name as given → "name: " in lower case; empty for a field that needs a look
+_names: dict[str, bytes] = {}  # native name as given → the same as bytes
 
 
 def encode(headers: Iterable[Sequence[bytes]]) -> tuple[bytes, int, int]:
@@ -55,7 +67,7 @@ def encode(headers: Iterable[Sequence[bytes]]) -> tuple[bytes, int, int]:
     except (TypeError, AttributeError) as exc:
         raise TypeError(_fault(headers)) from exc
     except ValueError:
-        if all(isinstance(header, (list, tuple)) and len(header) == 2 for header in headers):
+        if _are_pairs(headers):
             raise
         raise ValueError(_fault(headers)) from None
     block = b"".join(lines)
@@ -63,6 +75,38 @@ def encode(headers: Iterable[Sequence[bytes]]) -> tuple[bytes, int, int]:
     if len(block) - len(block.translate(None, _CONTROLS)) != 2 * len(lines):
         raise ValueError(_fault(headers))
     return block, size, flags
+
+
+def encode_native(headers: list[tuple[str, str]]) -> tuple[bytes, int, int]:
+    """The same as `encode` of the headers that start_response() was given.
+
+    Raises:
+        TypeError: the headers are not a list of pairs of str.
+        ValueError: as `encode`; or a character is beyond ISO-8859-1, or a field belongs to the connection.
+    """
+    if not isinstance(headers, list):
+        raise TypeError(f"the headers are a {type(headers).__name__}: WSGI wants a list of pairs of str")
+    known = _names.get
+    try:
+        pairs = [(known(name) or _learn_native(name), value.encode("latin-1")) for name, value in headers]
+    except (TypeError, AttributeError) as exc:
+        raise TypeError(_fault(headers, str)) from exc
+    except ValueError as exc:
+        if isinstance(exc, UnicodeEncodeError) or not _are_pairs(headers):
+            raise ValueError(_fault(headers, str)) from exc
+        raise
+    return encode(pairs)
+
+
+def _learn_native(name: str) -> bytes:
+    """Check and remember a name as WSGI gives it."""
+    encoded = name.encode("latin-1")
+    if encoded.lower() in REFUSED:
+        raise ValueError(f"header {name!r} belongs to the connection, which is the server's: leave it out")
+    if len(_names) >= MAX_NAMES:
+        _names.clear()
+    _names[name] = encoded
+    return encoded
 
 
 def _learn(name: bytes) -> bytes:
@@ -88,14 +132,20 @@ def _length(value: bytes, before: int) -> int:
     return int(value)
 
 
-def _fault(headers: Iterable[Sequence[bytes]]) -> str:
+def _are_pairs(headers: Iterable[Any]) -> bool:
+    return all(isinstance(header, (list, tuple)) and len(header) == 2 for header in headers)
+
+
+def _fault(headers: Iterable[Sequence[Any]], kind: type[bytes | str] = bytes) -> str:
     """Says which header is wrong."""
     for header in headers:
-        if not isinstance(header, (list, tuple)) or len(header) != 2:
+        if not _are_pairs([header]):
             return f"header {header!r} is not a pair of a name and a value"
         name, value = header
-        if not isinstance(name, bytes) or not isinstance(value, bytes):
-            return f"header {name!r}: {value!r} is not bytes (ASGI wants both encoded, the name in lower case)"
-        if value.translate(None, _CONTROLS) != value:
+        if not isinstance(name, kind) or not isinstance(value, kind):
+            return f"header {name!r}: {value!r} is not {_WANTED[kind]}"
+        if isinstance(name, str) and isinstance(value, str) and max(name + value, default="") > "\xff":
+            return f"header {name!r}: {value!r} holds a character beyond ISO-8859-1: encode it as its field demands"
+        if isinstance(value, bytes) and value.translate(None, _CONTROLS) != value:
             return f"value of header {name!r} holds a control character: {value!r}"
-    return "headers are not pairs of bytes"
+    return f"headers are not pairs of {kind.__name__}"

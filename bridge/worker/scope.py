@@ -39,8 +39,8 @@ MAX_LINES = 1024
 
 #: Field lines that are remembered with their parts. Clients repeat most of their fields in each request.
 MAX_FIELDS = 1024
-_LONGEST_FIELD = 256  # bytes; longer lines rarely repeat
-_SECRET = frozenset({b"authorization", b"cookie", b"proxy-authorization"})  # these are not kept beyond their request
+LONGEST_FIELD = 256  #: bytes; longer lines rarely repeat
+SECRET = frozenset({b"authorization", b"cookie", b"proxy-authorization"})  #: these are not kept beyond their request
 
 # `in` finds a number in bytes four times as fast as it finds bytes.
 _HASH = ord("#")
@@ -106,14 +106,14 @@ class ScopeBuilder:
         method, _, rest = line.partition(b" ")
         target = rest.partition(b" ")[0]
         if target[:1] != b"/" or _HASH in target:
-            target = _origin_form(rest.lstrip(b" ").partition(b" ")[0])
+            target = origin_form(rest.lstrip(b" ").partition(b" ")[0])
         raw_path, mark, query = target.partition(b"?")
         path = (unquote_to_bytes(raw_path) if _PERCENT in raw_path else raw_path).decode("utf-8", "replace")
         if self._root_path and raw_path != b"*":
             path = self._root_path + path
             raw_path = self._raw_root + raw_path
         parts = (method.decode(), path, raw_path, query)
-        if not mark and len(line) <= _LONGEST_FIELD:
+        if not mark and len(line) <= LONGEST_FIELD:
             if len(self._lines) >= MAX_LINES:
                 self._lines.clear()
             self._lines[line] = parts
@@ -123,7 +123,7 @@ class ScopeBuilder:
         name, _, value = line.partition(b":")
         name = name.lower()
         field = (name, value.strip(b" \t"))
-        if len(line) <= _LONGEST_FIELD and name not in _SECRET:
+        if len(line) <= LONGEST_FIELD and name not in SECRET:
             if len(self._fields) >= MAX_FIELDS:
                 self._fields.clear()
             self._fields[line] = field
@@ -152,7 +152,7 @@ def parse_peer(peer: bytes) -> tuple[Client, Server]:
     return client, server
 
 
-def _origin_form(target: bytes) -> bytes:
+def origin_form(target: bytes) -> bytes:
     """Path and query of a target that does not start with a slash, or that holds a fragment."""
     target = target.partition(b"#")[0]
     scheme, mark, rest = target.partition(b"://")
