@@ -1,5 +1,5 @@
 # `make` lists what there is. Everything is installed into .venv here and nowhere else.
-# Variables: PYTHON=python3.12 (for a new .venv), ADDRESS=127.0.0.1:8080 (run), ARGS="-k http1" (test, test-all, bench).
+# Variables: PYTHON=python3.12 (for a new .venv), ADDRESS=127.0.0.1:8080 (run), ARGS="-k http1" (test…, bench…).
 
 PYTHON ?= python3
 ADDRESS ?= 127.0.0.1:8080
@@ -7,10 +7,10 @@ ARGS ?=
 PIP = .venv/bin/python -m pip --quiet --disable-pip-version-check
 SOURCES = pyproject.toml setup.py $(wildcard bridge/core/*.[ch] bridge/core/*.cdef bridge/core/build_core.py)
 
-.PHONY: help run test check test-all dist bench clean
+.PHONY: help run test check test-all test-lowest dist bench bench-compare bench-readme clean
 
 help:  ## this list
-	@sed -n 's/^\([a-z-]*\):.*## /make \1\t/p' Makefile | expand -t 16
+	@sed -n 's/^\([a-z-]*\):.*## /make \1\t/p' Makefile | expand -t 24
 
 run: .venv/installed  ## serve apps/hello.py on http://127.0.0.1:8080
 	@printf 'Bridge serves apps/hello.py. Try, in another terminal:\n'
@@ -32,11 +32,21 @@ test-all:  ## the suite on every CPython from 3.11 on that is found
 	@.ci/machine test
 	@$(PYTHON) tests/every_python.py $(ARGS)
 
+test-lowest:  ## the suite on the oldest dependencies that are allowed
+	@.ci/machine test
+	@$(PYTHON) -m tests.lowest $(ARGS)
+
 dist: .venv/installed-dist  ## the source distribution and a manylinux wheel, into dist/
 	@.venv/bin/python -m tests.package.build dist
 
-bench: .venv/installed-bench  ## Bridge and uvicorn in turn (needs wrk)
+bench: .venv/installed-bench  ## Bridge beside uvicorn, granian and gunicorn (needs wrk; ARGS=--help)
 	@.venv/bin/python -m tests.bench $(ARGS)
+
+bench-compare: .venv/installed  ## what has changed between two runs: ARGS="OLD.json NEW.json"
+	@.venv/bin/python -m tests.bench.compare $(ARGS)
+
+bench-readme: .venv/installed  ## show a run in the README: ARGS=FILE.json
+	@.venv/bin/python -m tests.bench.readme $(ARGS)
 
 clean:  ## remove whatever the other targets made, results of benchmarks excepted
 	rm -rf .venv .venvs build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache tests/core/build bridge/core/*.so

@@ -30,7 +30,6 @@ from tests.end_to_end.wire import Wire
 from tests.package.build import LEFTOVERS, ROOT, build
 from tests.package.environment import create, install
 
-BUILDING = ("setuptools>=77", "cffi>=2")
 INFO = f"bridged-{__version__}.dist-info"
 
 

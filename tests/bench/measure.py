@@ -1,0 +1,130 @@
+"""One server under one load: start it, look whether it answers rightly, load it, read the clocks, stop it."""
+
+from __future__ import annotations
+
+import http.client
+import os
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import IO
+
+from tests.bench import processes
+from tests.bench.figures import Figures, figures, parse_wrk
+from tests.bench.plan import WARMING, Step
+from tests.bench.rows import Row, complaint
+
+HERE = Path(__file__).parent
+ROOT = HERE.parent.parent
+PATIENCE = 20.0  #: seconds until a server must answer, and until it must have ended
+APPLICATIONS = "tests.bench.applications."
+
+
+class NotMeasured(Exception):
+    """A server cannot be measured; why, in a line."""
+
+
+def free_address() -> tuple[str, int]:
+    """A loopback address that nobody listens on now."""
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        host, number = listener.getsockname()
+        return host, number
+
+
+def ask(row: Row, address: tuple[str, int]) -> str:
+    """Send the row's request once; what is wrong with the answer."""
+    connection = http.client.HTTPConnection(*address, timeout=PATIENCE)
+    try:
+        connection.request("POST" if row.upload else "GET", row.path, b"x" * row.upload if row.upload else None)
+        answer = connection.getresponse()
+        return complaint(row, answer.status, answer.read())
+    finally:
+        connection.close()
+
+
+def wait_until_right(row: Row, address: tuple[str, int], server: subprocess.Popen[bytes], log: IO[bytes]) -> None:
+    """Return as soon as a request is answered as it should be.
+
+    Raises:
+        NotMeasured: the server has ended, answers nothing, or something else.
+    """
+    end = time.monotonic() + PATIENCE
+    wrong = "it does not listen"
+    while time.monotonic() < end and server.poll() is None:
+        try:
+            if not (wrong := ask(row, address)):
+                return
+            break
+        except ConnectionRefusedError:
+            time.sleep(0.02)
+        except (OSError, http.client.HTTPException) as error:
+            wrong = f"{type(error).__name__}: {error}"
+            time.sleep(0.1)
+    log.seek(0)
+    lines = log.read().decode(errors="replace").strip().splitlines()
+    status = f"exit status {server.returncode}" if server.poll() is not None else wrong
+    raise NotMeasured(f"{status}; {lines[-1]}" if lines else status)
+
+
+@contextmanager
+def running(step: Step) -> Iterator[tuple[str, int]]:
+    """A server for the length of the block: the URL to load, and its process number."""
+    host, number = free_address()
+    target = APPLICATIONS + step.row.target
+    command = step.server.command.format(target=target, host=host, number=number, workers=step.workers).split()
+    command = [sys.executable, "-m", "bridge" if command[0] == "bridged" else command[0], *command[1:]]
+    environment = {name: text for name, text in os.environ.items() if name not in ("PORT", "WEB_CONCURRENCY")}
+    environment |= {"PYTHONPATH": str(ROOT)}
+    with (
+        tempfile.TemporaryFile() as log,
+        subprocess.Popen(command, cwd=ROOT, env=environment, stdout=log, stderr=log, start_new_session=True) as server,
+    ):
+        try:
+            wait_until_right(step.row, (host, number), server, log)
+            yield f"http://{host}:{number}{step.row.path}", server.pid
+        finally:
+            stop(server)
+
+
+def stop(server: subprocess.Popen[bytes]) -> None:
+    """End a server and whatever it started: it leads its own process group."""
+    server.terminate()
+    try:
+        server.wait(PATIENCE)
+    except subprocess.TimeoutExpired:
+        server.kill()
+    try:
+        os.killpg(server.pid, signal.SIGKILL)
+    except ProcessLookupError:
+        return  # nobody was left
+
+
+def wrk(url: str, row: Row, connections: int, seconds: float) -> dict[str, int]:
+    """Run wrk for that long, at least a second; its figures."""
+    command = ["wrk", "-t1", f"-c{connections}", f"-d{max(1, round(seconds))}s", "-s", str(HERE / "report.lua"), url]
+    done = subprocess.run([*command, "--", str(row.upload)], capture_output=True, text=True, check=False)
+    return parse_wrk(done.stdout + done.stderr)
+
+
+def measure(step: Step, seconds: float) -> Iterator[tuple[int, Figures]]:
+    """The figures of a step for each number of connections.
+
+    Raises:
+        NotMeasured: the server does not serve this, or not to the end.
+    """
+    with running(step) as (url, pid):
+        try:
+            wrk(url, step.row, max(step.connections), WARMING)
+            for connections in step.connections:
+                before = processes.tree(pid)
+                numbers = wrk(url, step.row, connections, seconds)
+                spent = processes.cpu_seconds(before, processes.tree(pid))
+                yield connections, figures(numbers, spent, processes.pss(pid))
+        except (ValueError, RuntimeError) as error:
+            raise NotMeasured(str(error).partition("\n")[0]) from error

@@ -1,0 +1,66 @@
+"""Which measurements are made, in which order, and how long they will take. Nothing is started here."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from fnmatch import fnmatch
+
+from tests.bench.rows import ROWS, Row
+from tests.bench.servers import SERVERS, Server
+
+STARTING = 2.0  #: seconds that a server takes to start, be checked and stop, about
+WARMING = 1.0  #: seconds of load before a server is measured
+AROUND = 0.4  #: seconds beside each measurement
+
+
+@dataclass(frozen=True)
+class Step:
+    """A server is started once and measured with each number of connections in turn."""
+
+    round: int
+    row: Row
+    server: Server
+    workers: int
+    connections: tuple[int, ...]
+
+    def seconds(self, measurement: float) -> float:
+        """How long it takes, about."""
+        return STARTING + WARMING + len(self.connections) * (measurement + AROUND)
+
+
+@dataclass(frozen=True)
+class Choice:
+    """What the command line asks for; patterns as for file names."""
+
+    rounds: int
+    seconds: float
+    rows: Sequence[str] = ("*",)
+    servers: Sequence[str] = ("*",)
+    workers: Sequence[int] = (1,)
+    connections: Sequence[int] = ()  #: none = the row's own
+
+
+def chosen(name: str, patterns: Sequence[str]) -> bool:
+    """Whether one of the patterns fits."""
+    return any(fnmatch(name, pattern) for pattern in patterns)
+
+
+def plan(choice: Choice) -> Iterator[Step]:
+    """All steps. Each round turns the order of the servers round, so that a machine that changes is fair to all.
+
+    With more workers than one a server that has a router is left out: router and worker are its two processes.
+    """
+    for number in range(choice.rounds):
+        for row in ROWS:
+            if not chosen(row.name, choice.rows):
+                continue
+            connections = tuple(choice.connections) or (row.connections,)
+            steps = [
+                Step(number, row, server, workers, connections)
+                for workers in choice.workers
+                for server in SERVERS
+                if server.interface == row.interface and chosen(server.name, choice.servers)
+                if workers == 1 or not server.router
+            ]
+            yield from steps if number % 2 == 0 else reversed(steps)

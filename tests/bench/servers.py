@@ -1,0 +1,55 @@
+"""How each server is started: the fastest options that its documentation names, without an access log.
+
+All of them answer HTTP/1.1 with keep-alive (but gunicorn's sync worker, which has none and closes each connection) and
+run on uvloop and httptools where they can. Synchronous workers have one thread: more only compete for one interpreter.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from importlib.metadata import PackageNotFoundError, version
+
+GUNICORN = "gunicorn {target} -b {host}:{number} -w {workers} --log-level warning --no-control-socket"
+GUNICORN += " --worker-tmp-dir /dev/shm"
+GRANIAN = "granian {target} --host {host} --port {number} --workers {workers} --http 1 --no-ws --runtime-mode st"
+GRANIAN += " --runtime-threads 1 --log-level warning --no-access-log"
+
+
+@dataclass(frozen=True)
+class Server:
+    """One server with one interface."""
+
+    name: str
+    interface: str  #: asgi or wsgi
+    command: str
+    router: bool = False  #: it has a process beside its worker that works as much: it is its own "two processes"
+
+
+SERVERS = (
+    Server("bridge", "asgi", "bridged run {target} -b {host}:{number} -w {workers} --log-level warning", router=True),
+    Server(
+        "uvicorn",
+        "asgi",
+        "uvicorn {target} --host {host} --port {number} --workers {workers} --loop uvloop --http httptools --ws none"
+        " --lifespan off --no-access-log --no-proxy-headers --log-level warning",
+    ),
+    Server("granian", "asgi", f"{GRANIAN} --interface asginl --loop uvloop"),
+    Server("gunicorn-asgi", "asgi", f"{GUNICORN} -k asgi --asgi-loop uvloop --asgi-lifespan off"),
+    Server("bridge", "wsgi", "bridged run {target} -b {host}:{number} -w {workers} --log-level warning", router=True),
+    Server("granian", "wsgi", f"{GRANIAN} --interface wsgi --blocking-threads 1"),
+    Server("gunicorn-gthread", "wsgi", f"{GUNICORN} -k gthread --threads 1"),
+    Server("gunicorn-sync", "wsgi", f"{GUNICORN} -k sync"),
+)
+#: Whose versions the figures depend on.
+PACKAGES = ["bridged", "uvicorn", "granian", "gunicorn", "gunicorn_h1c", "uvloop", "httptools", "starlette", "django"]
+
+
+def versions() -> dict[str, str]:
+    """The versions of what is installed of the packages that matter."""
+    found = {}
+    for package in PACKAGES:
+        try:
+            found[package] = version(package)
+        except PackageNotFoundError:
+            continue
+    return found

@@ -1,0 +1,139 @@
+"""Results as Markdown: everything for a file of its own, and the short form for the README."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from tests.bench.figures import Case, Results
+from tests.bench.goals import verdicts
+from tests.bench.rows import ROWS, Row
+from tests.bench.servers import SERVERS
+
+
+def label(server: str, workers: int) -> str:
+    """A server as readers see it."""
+    return f"{server}, {workers} workers" if workers > 1 else server
+
+
+def number(value: float) -> str:
+    """Three significant digits where there is a fraction."""
+    return f"{value:,.0f}" if value >= 100 else f"{value:.1f}" if value >= 10 else f"{value:.2f}"
+
+
+def line(case: Case, ours: Case | None) -> str:
+    """One case as a line of the complete table."""
+    ratio = f"{case.middle('cpu_us') / ours.middle('cpu_us'):.2f}" if ours else "-"
+    cells = [
+        label(case.key.server, case.key.workers),
+        str(case.key.connections),
+        f"{case.middle('requests_per_second'):,.0f} ±{case.spread('requests_per_second'):.0%}",
+        number(case.middle("p50_ms")),
+        number(case.middle("p99_ms")),
+        f"{number(case.middle('cpu_us'))} ±{case.spread('cpu_us'):.0%}",
+        ratio,
+        f"{case.middle('pss_mib'):.0f}",
+        str(case.errors),
+    ]
+    return f"| {' | '.join(cells)} |"
+
+
+def complete(results: Results) -> str:
+    """Every figure of a run."""
+    lines = [f"# Benchmark of Bridge {results.about['versions']['bridged']}", "", *about(results), ""]
+    lines.append("± is half the distance between the best and the worst round. ÷ is the CPU time relative to Bridge's.")
+    for row in ROWS:
+        if not (counts := results.connections(row.name)):
+            continue
+        lines += [
+            "",
+            f"## {row.title}, {row.interface.upper()}",
+            "",
+            "| server | connections | requests/s | p50 ms | p99 ms | CPU µs/request | ÷ | PSS MiB | errors |",
+            "|---|--:|--:|--:|--:|--:|--:|--:|--:|",
+        ]
+        for count in counts:
+            ours = results.get(row.name, count, "bridge")
+            cases = [
+                case for case in results.cases.values() if (case.key.row, case.key.connections) == (row.name, count)
+            ]
+            lines += [line(case, ours) for case in sorted(cases, key=order)]
+    lines += ["", *failures(results), "## Goals", "", *(f"    {verdict}" for verdict in verdicts(results))]
+    return "\n".join(lines) + "\n"
+
+
+def order(case: Case) -> tuple[int, int]:
+    """Servers as in their table, one worker first."""
+    return case.key.workers, [server.name for server in SERVERS].index(case.key.server)
+
+
+def about(results: Results) -> list[str]:
+    """Under what circumstances."""
+    machine, options = results.about["machine"], results.about["options"]
+    versions = ", ".join(f"{name} {version}" for name, version in results.about["versions"].items())
+    where = f"{machine['processors']} x {machine['cpu']}, Linux {machine['kernel']}, Python {machine['python']}"
+    return [
+        f"{results.about['date']}, medians of {options['rounds']} rounds of {options['seconds']:g} s; wrk runs beside",
+        f"the servers on {where};",
+        f"{versions}.",
+    ]
+
+
+def failures(results: Results) -> Iterator[str]:
+    """What could not be measured."""
+    for what, why in results.failures.items():
+        yield f"Not measured: {what}: {why}"
+        yield ""
+
+
+def cell(case: Case | None, *, best: bool) -> str:
+    """CPU time and requests per second in a cell of the README."""
+    if case is None:
+        return "-"
+    cpu = number(case.middle("cpu_us"))
+    return f"{f'**{cpu}**' if best else cpu} · {case.middle('requests_per_second'):,.0f}"
+
+
+def short(results: Results, interface: str, workers: int) -> list[str]:
+    """Rows of one interface as lines, servers as columns; the least CPU time of a line in bold. Empty if unmeasured."""
+    servers = [server for server in SERVERS if server.interface == interface]
+    title = "with one worker each" if workers == 1 else f"with {workers} processes each (Bridge: router and worker)"
+    names = [server.name for server in servers]
+    lines = [f"| {interface.upper()}, {title} | {' | '.join(names)} |", "|---|" + "--:|" * len(names)]
+    measured = False
+    for row in ROWS:
+        for count in results.connections(row.name) if row.interface == interface else ():
+            cases = [results.get(row.name, count, server.name, 1 if server.router else workers) for server in servers]
+            least = min((case.middle("cpu_us") for case in cases if case), default=0.0)
+            cells = [cell(case, best=case is not None and case.middle("cpu_us") == least) for case in cases]
+            measured = measured or any(case and case.key.workers == workers for case in cases)
+            lines.append(f"| {title_of(row, count)} | {' | '.join(cells)} |")
+    return [*lines, ""] if measured else []
+
+
+def title_of(row: Row, connections: int) -> str:
+    """A row with so many connections."""
+    return f"{row.title}, {connections} connection{'s' if connections > 1 else ''}"
+
+
+def readme(results: Results, file: str) -> str:
+    """What stands between the README's marks.
+
+    Args:
+        results: a run.
+        file: its path relative to the README; the complete table lies beside it as .md.
+    """
+    workers = sorted({key.workers for key in results.cases})
+    tables = [text for count in workers for interface in ("asgi", "wsgi") for text in short(results, interface, count)]
+    return "\n".join(
+        [
+            "Each cell: microseconds of CPU time per request (user and system, whole process tree), then requests per",
+            "second; the least CPU time of a line is bold. Latencies, memory and the spread of the rounds:",
+            f"[{file.removesuffix('.json')}.md]({file.removesuffix('.json')}.md).",
+            "",
+            *tables,
+            *about(results),
+            "",
+            *failures(results),
+            *(f"    {verdict}" for verdict in verdicts(results)),
+        ]
+    )

@@ -1,0 +1,59 @@
+"""What is measured, and in which order."""
+
+from __future__ import annotations
+
+import pytest
+
+from tests.bench.plan import Choice, plan
+from tests.bench.rows import ROWS, complaint
+
+HELLO = ROWS[0]
+
+
+def names(choice: Choice) -> list[tuple[int, str, str, int]]:
+    """The steps as their round, row, server and workers."""
+    return [(step.round, step.row.name, step.server.name, step.workers) for step in plan(choice)]
+
+
+def test_servers_take_turns_and_the_order_turns_round() -> None:
+    """In each round every server is measured once before any is measured again, from the other end each time."""
+    steps = names(Choice(2, 1, rows=["hello-asgi"]))
+    assert [server for number, _, server, _ in steps if number == 0] == [
+        "bridge",
+        "uvicorn",
+        "granian",
+        "gunicorn-asgi",
+    ]
+    assert [step[2] for step in steps[4:]] == [step[2] for step in steps[:4]][::-1]
+
+
+def test_bridge_is_measured_once_where_peers_have_its_two_processes() -> None:
+    """With one and two workers Bridge appears once: its router is the second process."""
+    steps = names(Choice(1, 1, rows=["hello-wsgi"], workers=[1, 2]))
+    assert [(server, workers) for _, _, server, workers in steps].count(("bridge", 1)) == 1
+    assert ("bridge", 2) not in [step[2:] for step in steps]
+    assert ("gunicorn-sync", 2) in [step[2:] for step in steps]
+
+
+def test_every_row_has_bridge_and_a_peer() -> None:
+    """No row stands for itself alone, and patterns choose among rows and servers."""
+    steps = names(Choice(1, 1))
+    for row in ROWS:
+        assert len({server for _, name, server, _ in steps if name == row.name} - {"bridge"}) >= 2
+    assert {step[1:3] for step in names(Choice(1, 1, rows=["up*"], servers=["bridge"]))} == {
+        ("upload-asgi", "bridge"),
+        ("upload-wsgi", "bridge"),
+    }
+
+
+def test_connections_are_the_rows_own_unless_said() -> None:
+    """Pages have many connections, mebibytes few, and the command line may ask for others."""
+    assert {step.row.name: step.connections for step in plan(Choice(1, 1))}["upload-wsgi"] == (4,)
+    assert {step.connections for step in plan(Choice(1, 1, connections=[1, 64]))} == {(1, 64)}
+
+
+@pytest.mark.parametrize(("status", "body"), [(500, b"Hello, world!\n"), (200, b"Hello"), (200, b"Sorry, world!\n")])
+def test_wrong_answers_are_not_measured(status: int, body: bytes) -> None:
+    """Status, length and beginning of an answer must be right."""
+    assert complaint(HELLO, status, body)
+    assert not complaint(HELLO, 200, b"Hello, world!\n")
