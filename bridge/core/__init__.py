@@ -15,9 +15,9 @@ from __future__ import annotations
 
 from bridge.core.binding import view
 from bridge.core.chunk_map import ChunkMap
-from bridge.core.interface import BATCH, BATON, CANCELLED, COUNT, FULL, LOST, NONE, STARVED
-from bridge.core.queue import Queue, answer, next_request
+from bridge.core.interface import BATCH, BATON, CANCELLED, COUNT, FULL, LOST, NONE, RING, STARVED
+from bridge.core.queue import Queue, answer, next_request, publish
 from bridge.core.tracking import Tracking
 
-__all__ = ["BATCH", "BATON", "CANCELLED", "COUNT", "FULL", "LOST", "NONE", "STARVED"]
-__all__ += ["ChunkMap", "Queue", "Tracking", "answer", "next_request", "view"]
+__all__ = ["BATCH", "BATON", "CANCELLED", "COUNT", "FULL", "LOST", "NONE", "RING", "STARVED"]
+__all__ += ["ChunkMap", "Queue", "Tracking", "answer", "next_request", "publish", "view"]

@@ -18,6 +18,7 @@ LOST: Final = -3  #: of `Tracking`, `answer`: illegal here, or the slot is in an
 BATCH: Final = 64  #: most messages that one call copies out
 COUNT: Final = 0xFFFF  #: bits of a result of `drain` and `claim`: messages in the batch
 STARVED: Final = 1 << 16  #: bit of these: a producer met a full queue: all producers are to be rung
+RING: Final = 0xFFFF << 16  #: bits of what `publish` returns: w + 1 when waiter w is to be rung
 BATON: Final = 17  #: of `claim` and `next_request`: result >> BATON is w + 1 when waiter w is to be rung, else 0
 
 TOO_LONG: Final = -5
@@ -76,6 +77,7 @@ class Functions(Protocol):
     bridge_queue_open: Callable[[Handle, Address, Geometry, int], int]
     bridge_queue_use_batch: Callable[[Handle, Address, int], None]
     bridge_queue_push: Callable[[Handle, bytes, int], int]
+    bridge_queue_publish: Callable[[Handle, Handle, int, bytes, int], int]
     bridge_queue_drain: Callable[[Handle, int], int]
     bridge_queue_claim: Callable[[Handle, Handle, int], int]
     bridge_queue_answer: Callable[[Handle, Handle, int, int, bytes, int], int]

@@ -75,6 +75,27 @@ int64_t bridge_queue_push(bridge_queue *queue, const uint8_t *message, uint64_t 
     return publish(queue, &hold);
 }
 
+int64_t bridge_queue_publish(
+    bridge_queue *queue, bridge_tracking *tracking, uint32_t slot, const uint8_t *message, uint64_t length) {
+    struct bridge_hold hold;
+    if (length > queue->room || length < sizeof(uint64_t)) {
+        return BRIDGE_TOO_LONG;
+    }
+    int result = slot >> BRIDGE_RING_SHIFT == 0 ? reserve_or_starve(queue, &hold) : BRIDGE_LOST;
+    if (result != 0) {
+        return result;
+    }
+    int64_t stream = bridge_tracking_arm(tracking, slot);
+    if (stream < 0) {
+        (void)bridge_ring_give_up(&hold);
+        return stream;
+    }
+    fill(&hold, message, length);
+    memcpy(hold.cell->bytes, &stream, sizeof stream);
+    int64_t ring = publish(queue, &hold);
+    return ring < 0 ? ring : stream | ring << BRIDGE_RING_SHIFT;
+}
+
 /* Copy a taken message to place `index` of the batch. 0, or FAULT for a length that no producer of ours writes. */
 static int copy_out(bridge_queue *queue, const struct bridge_hold *hold, uint32_t index) {
     uint8_t *to = queue->batch + (uint64_t)index * queue->stride;

@@ -19,6 +19,7 @@
 #define BRIDGE_BATCH_HEADER 8u /* a message in the batch: u32 length, u32 zero, bytes */
 #define BRIDGE_STARVED_BIT 16
 #define BRIDGE_BATON_SHIFT 17
+#define BRIDGE_RING_SHIFT 16 /* a slot has as many bits where it shares a number with a waiter */
 
 /* One thread's private handle. */
 typedef struct bridge_queue {
@@ -37,6 +38,14 @@ void bridge_queue_use_batch(bridge_queue *queue, uint8_t *batch, uint32_t batch_
 
 /* 0 = delivered, w + 1 = delivered and the caller must ring waiter w, or FULL. */
 int64_t bridge_queue_push(bridge_queue *queue, const uint8_t *message, uint64_t length);
+
+/*
+ * A request: arms the slot (below 2^16) and publishes the message, whose first 8 bytes become the stream. The stream,
+ * with w + 1 (at most 2^16 - 1) in its bits from RING_SHIFT on if waiter w must be rung. FULL, or LOST = the slot is in
+ * use, and nothing has changed.
+ */
+int64_t bridge_queue_publish(
+    bridge_queue *queue, bridge_tracking *tracking, uint32_t slot, const uint8_t *message, uint64_t length);
 
 /* Copies up to `limit` messages into the batch: their number, and STARVED_BIT if producers are to be rung. */
 int64_t bridge_queue_drain(bridge_queue *queue, uint32_t limit);

@@ -165,6 +165,29 @@ class Queue:
         return found
 
 
+def publish(queue: Queue, tracking: Tracking, slot: int, message: bytes) -> int:
+    """Arm a slot and push the request that it is for, in one call.
+
+    Args:
+        queue: where the request goes.
+        tracking: where the slot is.
+        slot: below 65536.
+        message: its first 8 bytes become the stream.
+
+    Returns:
+        The stream, with w + 1 in its bits `RING` if waiter w must be rung; FULL; or LOST if the slot is in use. With
+        FULL and LOST nothing has changed.
+
+    Raises:
+        ValueError: the message is longer than the queue's `room`, or has no 8 bytes.
+        RemoteProtocolError: the queue is damaged.
+    """
+    result = lib.bridge_queue_publish(queue._handle, tracking._handle, slot, message, len(message))  # noqa: SLF001
+    if result < 0 and result not in (FULL, LOST):
+        raise fault(result)
+    return result
+
+
 def answer(queue: Queue, tracking: Tracking, stream: int, event: int, message: bytes) -> int:
     """Move a stream that this process claimed, and push a message about it: both, or neither.
 

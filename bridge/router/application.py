@@ -14,7 +14,7 @@ from collections.abc import Callable
 from typing import Any, Protocol
 
 from bridge import config
-from bridge.core import FULL, LOST
+from bridge.core import FULL, RING, publish
 from bridge.errors import PeerLost, RemoteProtocolError
 from bridge.ipc import handshake
 from bridge.ipc.doorbell import Doorbell
@@ -31,6 +31,7 @@ MAX_LINE = 16384  #: requests that may wait for a worker; 503 above
 SLOTS = 16384  #: tracking words: requests that may be published at once
 HEADS = 1 << 16  #: number of the first segment that holds heads
 WAITERS = 64  #: workers that an application may have at least
+_STREAM = ~RING
 MOST_AT_ONCE = 4096  #: requests of one worker
 
 
@@ -42,7 +43,7 @@ class Waiting(Protocol):
     due: float
 
     def message(self) -> bytes | None:
-        """The REQUEST message for `stream`, or None when shared memory for it is lacking now."""
+        """The REQUEST message, its stream left 0, or None when shared memory for it is lacking now."""
 
     def memory_needed(self) -> int:
         """Bytes that `message` lacks."""
@@ -188,37 +189,32 @@ class Application:
     memory_ready = pump
 
     def _publish(self, exchange: Waiting) -> bool:
-        stream = self.tracking.arm(self._slots.pop()) if self._slots else LOST
-        if stream == LOST:
-            stream = self._arm_another()
-            if stream == LOST:
-                return False
-        exchange.stream = stream
         message = exchange.message()
-        ring = FULL if message is None else self.queue.push(message)
-        if ring != FULL:
-            self.exchanges[stream] = exchange
-            if ring:
-                self.ring(ring)
-            if self.turns.dozing:
-                self.stir()
-            else:
-                self.turns.news = True
-            return True
-        self.tracking.move(stream, Event.CANCEL)
-        self._slots.append(stream & 0xFFFFFFFF)
-        exchange.stream = 0
         if message is None:
             self.heads.wait(self, exchange.memory_needed())
-        return False
-
-    def _arm_another(self) -> int:
-        # A word that is not final when its stream is over was overwritten by a worker: the slot is given up.
-        stream = LOST
-        while stream == LOST and self._slots:
+            return False
+        slots = self._slots
+        while slots:
+            slot = slots.pop()
+            result = publish(self.queue, self.tracking, slot, message)
+            if result >= 0:
+                break
+            if result == FULL:
+                slots.append(slot)
+                return False
+            # A word that is not final when its stream is over was overwritten by a worker: the slot is given up.
             self.log.error("a worker of %r has overwritten a tracking word", self.settings.name)
-            stream = self.tracking.arm(self._slots.pop())
-        return stream
+        else:
+            return False
+        stream = exchange.stream = result & _STREAM
+        self.exchanges[stream] = exchange
+        if result != stream:
+            self.ring((result & RING) >> 16)
+        if self.turns.dozing:
+            self.stir()
+        else:
+            self.turns.news = True
+        return True
 
     def ring(self, ring: int) -> None:
         """Ring waiter `ring` - 1 of the queue, or whoever else sleeps if that one has died; 0 = nobody."""

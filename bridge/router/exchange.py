@@ -107,6 +107,7 @@ class Exchange(Request):
                 raise RemoteProtocolError(f"stream {self.stream:#x} belongs to another worker")
             self.port = port
             if self._upload is not None:
+                self._upload.stream = self.stream
                 self._upload.known(port)
         if kind == RESPONSE:
             self._on_response(flags, size, number, head, views, inline)

@@ -151,7 +151,7 @@ class Request:
         self._body = b""
 
     def message(self) -> bytes | None:
-        """The REQUEST message for `stream`, or None when there is no memory for its head now."""
+        """The REQUEST message, but for its stream, or None when there is no memory for its head now."""
         block, body = self._block, self._body
         room = self.application.room
         framing = self._framing
@@ -159,9 +159,7 @@ class Request:
         flags = EXPECT if self._continue else 0
         length = len(block) + len(body)
         if self._upload is None and length <= room:
-            return (
-                HEADER.pack(self.stream, REQUEST, flags | LAST, 0, length, len(body), number, len(block)) + block + body
-            )
+            return HEADER.pack(0, REQUEST, flags | LAST, 0, length, len(body), number, len(block)) + block + body
         if self._upload is None:
             self._begin_upload()
         return self._large_message(flags, number)
@@ -170,7 +168,6 @@ class Request:
         upload, block = self._upload, self._block
         if upload is None:
             raise AssertionError("a large request has an upload")
-        upload.stream = self.stream
         room = self.application.room
         inline = self._inline_head()
         pieces: list[tuple[int, int, int]] = []
@@ -195,7 +192,7 @@ class Request:
             size = upload.size
             flags |= FILE if upload.in_file else 0
         fixed = (flags, len(pieces), len(inline), size, number, len(block))
-        header = HEADER.pack(self.stream, REQUEST, *fixed)
+        header = HEADER.pack(0, REQUEST, *fixed)
         return header + b"".join(DESCRIPTOR.pack(*piece) for piece in pieces) + inline
 
     def memory_needed(self) -> int:

@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 import pytest
 
-from bridge.core import BATON, CANCELLED, COUNT, FULL, LOST, STARVED, Queue, Tracking, next_request
+from bridge.core import BATON, CANCELLED, COUNT, FULL, LOST, RING, STARVED, Queue, Tracking, next_request, publish
 from bridge.errors import RemoteProtocolError
 
 ROUTER, WORKER = 1, 2
@@ -94,3 +94,24 @@ def test_faults_are_exceptions(sides: tuple[Side, Side]) -> None:
         worker.next(stream, bytes(worker.answers.room + 1))
     with pytest.raises(RemoteProtocolError):
         next_request(worker.requests, worker.answers, worker.tracking, 0, b"", 70)
+
+
+def test_publish(sides: tuple[Side, Side]) -> None:
+    """A request is armed and pushed in one call; its first bytes become the stream, and a slot in use is LOST."""
+    router, worker = sides
+    stream = publish(router.requests, router.tracking, 3, bytes(8) + b"head")
+    assert router.tracking.state(stream) == Tracking.QUEUED
+    assert publish(router.requests, router.tracking, 3, bytes(8)) == LOST
+    assert worker.requests.claim(worker.tracking, 1) & COUNT == 1
+    assert bytes(worker.requests.batch[8:20]) == stream.to_bytes(8, "little") + b"head"
+    with pytest.raises(ValueError, match="does not fit"):
+        publish(router.requests, router.tracking, 2, b"short")
+
+
+def test_publish_says_whom_to_ring(sides: tuple[Side, Side]) -> None:
+    """The sleeper stands in bits of their own, and the stream without them is the right one."""
+    router, worker = sides
+    assert worker.requests.doze(WAITER)
+    result = publish(router.requests, router.tracking, 2, bytes(8))
+    assert (result & RING) >> 16 == WAITER + 1
+    assert router.tracking.state(result & ~RING) == Tracking.QUEUED

@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 
 from bridge import config
+from bridge.core import FULL, publish
 from bridge.router.framing import Framing
 from tests.router.rig import (
     GEOMETRIES,
@@ -161,24 +162,16 @@ def test_a_queue_that_is_full_when_the_message_was_made(monkeypatch: pytest.Monk
         head = HEAD[:-2] + b"X: " + b"y" * 500 + b"\r\n\r\n"
         pairs = [rig.request(body, head=head, framing=Framing(size=200)) for _ in range(3)]
         application = rig.application
-        push = application.queue.push
         refusals = 5
 
-        class Full:
-            room = application.queue.room
+        def reluctant(*message: Any) -> int:
+            nonlocal refusals
+            if refusals:
+                refusals -= 1
+                return FULL
+            return publish(*message)
 
-            def __getattr__(self, name: str) -> Any:
-                return getattr(original, name)
-
-            def push(self, message: bytes) -> int:
-                nonlocal refusals
-                if refusals:
-                    refusals -= 1
-                    return -1
-                return push(message)
-
-        original = application.queue
-        application.queue = Full()  # type: ignore[assignment]
+        monkeypatch.setattr("bridge.router.application.publish", reluctant)
         rig.worker(echo)
         while not all(connection.complete for connection, _ in pairs):
             application.pump()
