@@ -5,15 +5,11 @@ from __future__ import annotations
 import asyncio
 import json
 import logging
-import sys
-import types
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
 from typing import Annotated, Any
 
-import django
 import fastapi
 import pytest
-from django.conf import settings as django_settings
 from django.core.asgi import get_asgi_application
 from django.http import HttpRequest, HttpResponse, StreamingHttpResponse
 from django.urls import path
@@ -28,6 +24,7 @@ from starlette.routing import Mount, Route
 from bridge.ipc.message import UNKNOWN
 from bridge.worker.asgi import AsgiApplication
 from bridge.worker.types import Target
+from tests.worker.django_project import django_project
 from tests.worker.fake_stream import FakeStream
 
 
@@ -296,22 +293,15 @@ async def django_wait(request: HttpRequest) -> HttpResponse:
 
 
 @pytest.fixture(scope="module")
-def django_app() -> Target:
-    urls = types.ModuleType("django_urls_of_a_test")
-    urls.urlpatterns = [  # type: ignore[attr-defined]
+def django_app() -> Iterator[Target]:
+    with django_project(
+        "django_urls_of_asgi",
         path("show", django_show),
         path("plain", django_plain),
         path("numbers", django_stream),
         path("wait", django_wait),
-    ]
-    sys.modules[urls.__name__] = urls
-    if not django_settings.configured:
-        django_settings.configure(
-            ROOT_URLCONF=urls.__name__, ALLOWED_HOSTS=["*"], SECRET_KEY="of a test", LOGGING_CONFIG=None
-        )
-        django.setup()
-    application: Target = get_asgi_application()
-    return application
+    ):
+        yield get_asgi_application()
 
 
 def test_django_request(django_app: Target) -> None:
