@@ -278,7 +278,8 @@ class Exchange(Request):
         self._over = True
         if self._upload is not None:
             self._upload.close()
-        self._free_head()
+        if self._head_runs is not None:
+            self._free_head()
         if self.stream:
             self.application.finished(self)
         if self.on_over is not None:

@@ -1,6 +1,6 @@
 """One request, as an ASGI application sees it: scope, receive() and send() over a stream.
 
-The order of messages on a response, `_phase` of a RequestCycle:
+The order of messages on a response, `phase` of a RequestCycle:
 
     START ──http.response.start──► HELD ──end of the loop's turn──► OPEN ──more_body false──► OVER
                                      └──────────http.response.body──┴────more_body false──────┘
@@ -53,20 +53,21 @@ class RequestCycle:
         "_congested",
         "_flags",
         "_head_request",
-        "_phase",
         "_remaining",
         "_size",
         "_status",
         "_stream",
+        "phase",
         "task",
     )
 
+    phase: int  #: see the head of the file
     task: asyncio.Task[None]  #: set by the application at once, before the coroutine runs
 
     def __init__(self, application: AsgiApplication, stream: Stream) -> None:
         self._application = application
         self._stream = stream
-        self._phase = START
+        self.phase = START
         self._body_read = False
         self._congested = False  # the flush of a held head was told to wait: the next send() does
         self._head_request = False
@@ -81,7 +82,7 @@ class RequestCycle:
             scope = application.build(stream.head, stream.number)
             self._head_request = scope["method"] == "HEAD"
             await application.target(scope, self.receive, self.send)
-            if self._phase != OVER:
+            if self.phase != OVER:
                 self._returned_early()
         except GeneratorExit:  # the loop is gone, and with it whoever could be answered
             raise
@@ -94,7 +95,7 @@ class RequestCycle:
     async def receive(self) -> Message:
         """ASGI receive(): the request body, then http.disconnect when the client left or the response is over."""
         stream = self._stream
-        while not self._body_read and self._phase != OVER:
+        while not self._body_read and self.phase != OVER:
             data = stream.take()
             if stream.cancelled:
                 break
@@ -102,7 +103,7 @@ class RequestCycle:
                 self._body_read = stream.ended
                 return {"type": "http.request", "body": data or b"", "more_body": not self._body_read}
             await stream.readable()
-        while self._phase != OVER and not stream.cancelled:
+        while self.phase != OVER and not stream.cancelled:
             await stream.gone()
         return {"type": "http.disconnect"}
 
@@ -116,13 +117,13 @@ class RequestCycle:
         """
         kind = message["type"]
         try:
-            if kind == "http.response.body" and START < self._phase < OVER:
+            if kind == "http.response.body" and START < self.phase < OVER:
                 if self._congested:
                     self._congested = False
                     await self._stream.writable()
                 if not self._send_body(message):
                     await self._stream.writable()
-            elif kind == "http.response.start" and self._phase == START:
+            elif kind == "http.response.start" and self.phase == START:
                 self._hold(message)
             else:
                 raise RuntimeError(self._misplaced(kind))
@@ -130,15 +131,12 @@ class RequestCycle:
             raise ClientDisconnect("the client left before the response was complete") from None
 
     def flush(self) -> None:
-        """Send the head alone, if it still waits for its body."""
-        if self._phase == HELD:
-            self._phase = OPEN
-            try:
-                self._congested = not self._stream.respond(
-                    self._status, self._block, self._size, self._flags, b"", False
-                )
-            except StreamCancelled:
-                pass  # the next send() meets it where the application can see it
+        """Send the head alone: it still waits for its body (the phase is HELD)."""
+        self.phase = OPEN
+        try:
+            self._congested = not self._stream.respond(self._status, self._block, self._size, self._flags, b"", False)
+        except StreamCancelled:
+            pass  # the next send() meets it where the application can see it
 
     def _hold(self, message: Message) -> None:
         if self._stream.cancelled:
@@ -153,7 +151,7 @@ class RequestCycle:
         self._bodiless = self._head_request or status in (_NO_CONTENT, _NOT_MODIFIED)
         self._size = size if status != _NO_CONTENT else UNKNOWN
         self._remaining = -1 if self._bodiless or size == UNKNOWN else size
-        self._phase = HELD
+        self.phase = HELD
         self._application.hold(self)
 
     def _send_body(self, message: Message) -> bool:
@@ -167,13 +165,13 @@ class RequestCycle:
             self._remaining = remaining = remaining - len(body)
             if remaining < 0 or (last and remaining):
                 raise RuntimeError(self._misfit(remaining))
-        if self._phase == OPEN:
+        if self.phase == OPEN:
             if self._bodiless:
                 body = b""
             if last:
-                self._phase = OVER
+                self.phase = OVER
             return not (body or last) or self._stream.send(body, last)
-        self._phase = OVER if last else OPEN
+        self.phase = OVER if last else OPEN
         size = self._size
         if self._bodiless:
             if last and body and self._head_request and size == UNKNOWN:
@@ -184,7 +182,7 @@ class RequestCycle:
         return self._stream.respond(self._status, self._block, size, self._flags, body, last)
 
     def _misplaced(self, kind: str) -> str:
-        phase = self._phase
+        phase = self.phase
         if kind not in ("http.response.start", "http.response.body"):
             return f"ASGI message {kind!r} is not one that an http connection sends"
         if phase == START:
@@ -203,7 +201,7 @@ class RequestCycle:
     def _returned_early(self) -> None:
         stream = self._stream
         if not stream.cancelled:
-            what = "before it completed the response" if self._phase == OPEN else "without a response"
+            what = "before it completed the response" if self.phase == OPEN else "without a response"
             self._application.log.error("the application returned %s: %s", what, request_line(stream.head))
         self._break(500)
 
@@ -225,7 +223,7 @@ class RequestCycle:
 
     def _break(self, status: int) -> None:
         """End a response that is not over: with a whole answer while no head is out, else visibly broken."""
-        phase, self._phase = self._phase, OVER
+        phase, self.phase = self.phase, OVER
         if phase == OVER or self._stream.cancelled:
             return
         if phase == OPEN:
@@ -278,7 +276,8 @@ class AsgiApplication:
     def _flush(self) -> None:
         held, self._held = self._held, []
         for cycle in held:
-            cycle.flush()
+            if cycle.phase == HELD:
+                cycle.flush()
 
     async def drain(self, timeout: float | None = None, grace: float = 5.0) -> int:
         """Wait until no request is running.
