@@ -26,6 +26,7 @@ class Queue:
         waiters: how many waiters can sleep on the queue.
         owner: id of this process, 1 to 65534; the same in everything it shares.
         create: lay an empty queue out; False joins one.
+        batch: most messages that one call copies out.
         first_ticket: number of the first message; tests start near the ends of its range.
         offset: where in the memory the queue begins.
 
@@ -57,6 +58,7 @@ class Queue:
         waiters: int,
         owner: int,
         create: bool,
+        batch: int = BATCH,
         first_ticket: int = 0,
         offset: int = 0,
     ) -> None:
@@ -67,13 +69,13 @@ class Queue:
         handle = new_handle("queue")
         if lib.bridge_queue_open(handle, address, geometry, checked_owner(owner)) < 0:
             raise RemoteProtocolError("the memory holds no queue of this version")
-        items = min(capacity, BATCH)
-        batch, self.batch = new_batch(items * handle.stride)
-        lib.bridge_queue_use_batch(handle, batch, items)
+        items = min(capacity, batch)
+        copies, self.batch = new_batch(items * handle.stride)
+        lib.bridge_queue_use_batch(handle, copies, items)
         self.room = handle.room
         self.stride = handle.stride
         self._handle = handle
-        self._pins = (whole, batch)
+        self._pins = (whole, copies)
 
     def push(self, message: bytes) -> int:
         """Publish one message.

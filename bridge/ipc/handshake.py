@@ -1,8 +1,11 @@
 """How a worker joins the router: one offer with all shared memory in it, one answer.
 
-    router → worker   attach    versions, geometry, ids; descriptors in the order of `FILES`
+    router → worker   attach    versions, geometry, ids; descriptors in the order of `FILES`, then the waiters' bells
     router → worker   segment   one more segment of request bodies, before any message names it
     worker → router   attached  the application is ready: its interface, and how many requests it takes at once
+
+A worker is offered as many waiters as its application may have threads. Each thread of a WSGI worker sleeps on its own
+bell; an ASGI worker, which wakes for everything in one loop, uses the first, and its bell is the port's.
 
 Nothing is believed that a peer could have got wrong: versions first, then sizes against the mapped objects.
 """
@@ -11,9 +14,10 @@ from __future__ import annotations
 
 import os
 from dataclasses import asdict, dataclass
-from typing import Any
+from mmap import mmap
+from typing import Any, NamedTuple
 
-from bridge.core import Queue, Tracking
+from bridge.core import BATCH, Queue, Tracking
 from bridge.errors import RemoteProtocolError, VersionMismatch
 from bridge.ipc.doorbell import Doorbell
 from bridge.ipc.link import Link
@@ -27,14 +31,31 @@ FILES = ("application queue", "port", "worker's bell", "router's bell", "respons
 
 @dataclass(slots=True)
 class Attachment:
-    """What a worker holds after the handshake."""
+    """What a worker holds after the handshake; `queue` and `tracking` are one thread's handles."""
 
     port: Port
+    memory: mmap  #: the application block
     queue: Queue
     tracking: Tracking
     geometry: Geometry
     worker: int
-    waiter: int
+    waiters: list[int]  #: sleeping bits in the application's queue
+    bells: list[Doorbell]  #: of the waiters, in the same order
+
+    def handles(self) -> Handles:
+        """The handles of one more thread, on the same memory."""
+        queue, tracking = _application_handles(self.memory, self.geometry, self.worker, create=False, batch=1)
+        outgoing = Port.outgoing_handle(self.port.memory, self.geometry, self.worker)
+        return Handles(queue, tracking, outgoing, self.port.segment.handle())
+
+
+class Handles(NamedTuple):
+    """What one thread of a worker works with."""
+
+    queue: Queue  #: the application's, of requests
+    tracking: Tracking
+    outgoing: Queue  #: to the router
+    segment: Segment  #: for response bodies
 
 
 def create_application_block(geometry: Geometry, *, memfd: bool) -> tuple[int, int]:
@@ -49,9 +70,16 @@ def open_application_block(fd: int, geometry: Geometry, owner: int, *, create: b
     Raises:
         RemoteProtocolError: the block is smaller than the geometry needs.
     """
-    size = geometry.application_queue_bytes + Tracking.bytes_needed(geometry.slots)
-    memory = map_memory(fd, size)
-    split = geometry.application_queue_bytes
+    return _application_handles(_map_application_block(fd, geometry), geometry, owner, create=create)
+
+
+def _map_application_block(fd: int, geometry: Geometry) -> mmap:
+    return map_memory(fd, geometry.application_queue_bytes + Tracking.bytes_needed(geometry.slots))
+
+
+def _application_handles(
+    memory: mmap, geometry: Geometry, owner: int, *, create: bool, batch: int = BATCH
+) -> tuple[Queue, Tracking]:
     queue = Queue(
         memory,
         capacity=geometry.queue,
@@ -59,8 +87,10 @@ def open_application_block(fd: int, geometry: Geometry, owner: int, *, create: b
         waiters=geometry.waiters,
         owner=owner,
         create=create,
+        batch=batch,
     )
-    return queue, Tracking(memory, slots=geometry.slots, owner=owner, create=create, offset=split)
+    offset = geometry.application_queue_bytes
+    return queue, Tracking(memory, slots=geometry.slots, owner=owner, create=create, offset=offset)
 
 
 def create_port(geometry: Geometry, owner: int, *, memfd: bool) -> tuple[Port, int]:
@@ -70,20 +100,20 @@ def create_port(geometry: Geometry, owner: int, *, memfd: bool) -> tuple[Port, i
     return Port(map_memory(fd, size), geometry, owner, create=True), fd
 
 
-def offer(link: Link, version: str, geometry: Geometry, ids: tuple[int, int], fds: tuple[int, ...]) -> None:
+def offer(link: Link, version: str, geometry: Geometry, ids: tuple[int, list[int]], fds: tuple[int, ...]) -> None:
     """Send the attach message.
 
     Args:
         link: to the worker.
         version: release of the router.
         geometry: sizes of everything.
-        ids: (worker, waiter): owner id in shared memory, and sleeping bit in the application's queue.
-        fds: one descriptor for each of `FILES`; they stay the caller's.
+        ids: (worker, waiters): owner id in shared memory, and sleeping bits in the application's queue.
+        fds: one descriptor for each of `FILES`, then one for each waiter's bell; they stay the caller's.
 
     Raises:
         PeerLost: the worker is gone.
     """
-    worker, waiter = ids
+    worker, waiters = ids
     link.send(
         {
             "type": "attach",
@@ -91,7 +121,7 @@ def offer(link: Link, version: str, geometry: Geometry, ids: tuple[int, int], fd
             "version": version,
             "geometry": asdict(geometry),
             "worker": worker,
-            "waiter": waiter,
+            "waiters": waiters,
         },
         fds,
     )
@@ -126,14 +156,16 @@ def accept(link: Link, version: str, message: dict[str, Any], fds: list[int]) ->
         ours = f"{version} (protocol {PROTOCOL})"
         if theirs != ours:
             raise VersionMismatch(ours, theirs)
-        if len(fds) != len(FILES):
-            raise RemoteProtocolError(f"an attach message with {len(fds)} files instead of {len(FILES)}")
+        worker, waiters = int(message["worker"]), [int(waiter) for waiter in message["waiters"]]
+        files = len(FILES) + len(waiters)
+        if len(fds) != files or not waiters:
+            raise RemoteProtocolError(f"an attach message with {len(fds)} files instead of {files}")
         geometry = Geometry(**message["geometry"])
-        worker, waiter = int(message["worker"]), int(message["waiter"])
-        if not 0 <= waiter < geometry.waiters:
-            raise RemoteProtocolError(f"waiter {waiter} of {geometry.waiters}")
-        block, ports, own_bell, router_bell, responses = fds
-        queue, tracking = open_application_block(block, geometry, worker, create=False)
+        if not all(0 <= waiter < geometry.waiters for waiter in waiters):
+            raise RemoteProtocolError(f"waiters {waiters} of {geometry.waiters}")
+        block, ports, own_bell, router_bell, responses, *bells = fds
+        memory = _map_application_block(block, geometry)
+        queue, tracking = _application_handles(memory, geometry, worker, create=False)
         port = Port(map_memory(ports, 2 * geometry.queue_bytes), geometry, worker, create=False)
         segment = Segment(responses, worker, geometry.chunk_size, geometry.chunks, worker, create=False)
     except (KeyError, TypeError, ValueError, OverflowError, OSError) as error:
@@ -144,7 +176,7 @@ def accept(link: Link, version: str, message: dict[str, Any], fds: list[int]) ->
         raise
     port.join(link, Doorbell(own_bell), Doorbell(router_bell), segment)
     _close([block, ports])
-    return Attachment(port, queue, tracking, geometry, worker, waiter)
+    return Attachment(port, memory, queue, tracking, geometry, worker, waiters, [Doorbell(bell) for bell in bells])
 
 
 def attached(limit: int, interface: str) -> dict[str, Any]:

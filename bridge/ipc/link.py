@@ -16,7 +16,7 @@ from typing import Any, Self
 from bridge.errors import PeerLost, RemoteProtocolError
 
 MAX_MESSAGE = 65536  #: bytes of JSON
-MAX_DESCRIPTORS = 64  #: files in one message; the kernel's own limit is 253
+MAX_DESCRIPTORS = 250  #: files in one message; the kernel's own limit is 253
 _FD = array.array("i").itemsize
 
 

@@ -28,7 +28,7 @@ class Geometry:
     item_size: int  #: bytes of a queue cell
     queue: int  #: cells of a queue
     slots: int  #: tracking words of the application
-    waiters: int  #: most workers of the application
+    waiters: int  #: most threads (WSGI) or workers (ASGI) of the application
     chunk_size: int  #: bytes of a chunk
     chunks: int  #: chunks of a segment
     window: int  #: bytes of one response that may wait in shared memory
@@ -82,6 +82,13 @@ class Port:
         self.peer_bell: Doorbell
         self.link: Link
         self.segment: Segment
+
+    @staticmethod
+    def outgoing_handle(memory: mmap, geometry: Geometry, owner: int) -> Queue:
+        """A further thread's handle on the queue from this worker to the router."""
+        size = geometry.queue_bytes
+        cells = {"capacity": geometry.queue, "item_size": geometry.item_size, "waiters": 1, "batch": 1}
+        return Queue(memory, **cells, owner=owner, create=False, offset=size)
 
     def join(self, link: Link, bell: Doorbell, peer_bell: Doorbell, segment: Segment) -> None:
         """Complete the port with what the handshake brought; the port owns all four."""

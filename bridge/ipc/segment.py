@@ -101,17 +101,29 @@ class Segment:
         count: chunks.
         owner: what this process writes into the chunk map when it claims.
         create: True for the router, which writes the header.
+        memory: its mapping, where there is one already.
     """
 
-    __slots__ = ("chunk_size", "chunks", "count", "data_offset", "fd", "memory", "number")
+    __slots__ = ("chunk_size", "chunks", "count", "data_offset", "fd", "memory", "number", "owner")
 
-    def __init__(self, fd: int, number: int, chunk_size: int, count: int, owner: int, *, create: bool) -> None:
+    def __init__(  # noqa: PLR0913 - a segment has this many properties
+        self,
+        fd: int,
+        number: int,
+        chunk_size: int,
+        count: int,
+        owner: int,
+        *,
+        create: bool,
+        memory: mmap.mmap | None = None,
+    ) -> None:
         self.fd = fd
+        self.owner = owner
         self.number = number
         self.chunk_size = chunk_size
         self.count = count
         self.data_offset = self._data_offset(count)
-        self.memory = map_memory(fd, self.data_offset + chunk_size * count)
+        self.memory = memory or map_memory(fd, self.data_offset + chunk_size * count)
         if create:
             _HEADER.pack_into(self.memory, 0, MAGIC, LAYOUT, number, chunk_size, count)
         elif _HEADER.unpack_from(self.memory, 0) != (MAGIC, LAYOUT, number, chunk_size, count):
@@ -127,6 +139,10 @@ class Segment:
         except BaseException:
             os.close(fd)
             raise
+
+    def handle(self) -> Segment:
+        """A further thread's handle on the same mapping; it has no descriptor to close."""
+        return Segment(-1, self.number, self.chunk_size, self.count, self.owner, create=False, memory=self.memory)
 
     @staticmethod
     def _data_offset(count: int) -> int:

@@ -25,12 +25,14 @@ from bridge.ipc.segment import Segment, SegmentPool
 from bridge.ipc.stream import Event, State
 from bridge.router.disk import Disk
 from bridge.router.turns import Turns
+from bridge.router.waiters import Waiters
 from bridge.router.worker_port import WorkerPort
 
 MAX_LINE = 16384  #: requests that may wait for a worker; 503 above
 SLOTS = 16384  #: tracking words: requests that may be published at once
 HEADS = 1 << 16  #: number of the first segment that holds heads
-WAITERS = 64  #: workers that an application may have at least
+WAITERS = 64  #: threads (WSGI) or workers (ASGI) that an application may have at least
+MOST_WAITERS = 65535  #: what a queue has room for
 _STREAM = ~RING
 MOST_AT_ONCE = 4096  #: requests of one worker
 
@@ -93,7 +95,8 @@ class Application:
         self._on_cut = on_cut
         self._attached = attached
         # Four times what it should have: while workers are replaced there are two generations of them, or three.
-        waiters = max(WAITERS, 4 * settings.processes)
+        self._threads = 1 if settings.protocol == "asgi" else settings.threads
+        waiters = min(max(WAITERS, 4 * settings.processes * self._threads), MOST_WAITERS)
         self.geometry = Geometry(
             item_size=memory.item_size,
             queue=memory.queue,
@@ -127,7 +130,8 @@ class Application:
         self.wake = self.turns.wake
         self._line: dict[Any, None] = {}  # an ordered set: first in, first out, and any of them may leave
         self._slots = list(range(SLOTS - 1, -1, -1))
-        self._bells: list[Doorbell | None] = [None] * waiters
+        self._waiters = Waiters(self.queue, waiters)
+        self.ring = self._waiters.ring
         self._room = 0  # published requests that the workers' limits allow
         self.cancelled = 0  # requests whose client left before their end
         self.errors = 0  # answers in the application's place
@@ -216,15 +220,6 @@ class Application:
             self.turns.news = True
         return True
 
-    def ring(self, ring: int) -> None:
-        """Ring waiter `ring` - 1 of the queue, or whoever else sleeps if that one has died; 0 = nobody."""
-        while 0 < ring <= len(self._bells):
-            bell = self._bells[ring - 1]
-            if bell is not None:
-                bell.ring()
-                return
-            ring = self.queue.wake()
-
     def _expire(self) -> None:
         """Refuse what no worker has taken in time: in the line, and published to workers that do not look."""
         self._overdue = None
@@ -252,28 +247,27 @@ class Application:
         """Offer shared memory to a new worker; it answers when its application is ready."""
         if number in self.workers:
             self.lose(self.workers[number])  # main gives a number again only when its process has ended
-        waiter = next((index for index, bell in enumerate(self._bells) if bell is None), None)
-        if waiter is None:
-            self.log.error("application %r has %d workers already", self.settings.name, len(self._bells))
-            link.close()
-            return
         memory = self.memory
+        waiters: dict[int, Doorbell] = {}
         try:
             segment = Segment.create(number, memory.chunk_size, memory.chunks, ROUTER, memfd=memory.memfd)
             port, block = handshake.create_port(self.geometry, ROUTER, memfd=memory.memfd)
             port.join(link, Doorbell(), Doorbell(), segment)
+            waiters = self._waiters.take(self._threads)
+            if len(waiters) < self._threads:
+                raise OSError(f"no room for the threads of another worker of {self.settings.name!r}")
         except OSError as error:
             link.close()
-            self.log.error("no shared memory for worker %d (pid %d): %s", number, pid, error)
-            self._on_cut(number, "no shared memory for it")
+            self._waiters.give_back(waiters)
+            self.log.error("worker %d (pid %d) cannot be taken in: %s", number, pid, error)
+            self._on_cut(number, "it could not be taken in")
             return
         fds = (self._block, block, port.peer_bell.fileno(), port.bell.fileno(), segment.fd)
-        worker = WorkerPort(number, pid, port, waiter, self)
+        bells = tuple(bell.fileno() for bell in waiters.values())
+        worker = WorkerPort(number, pid, port, waiters, self)
         self.workers[number] = worker
-        self._bells[waiter] = port.peer_bell
-        self.queue.rouse(waiter)  # its predecessor's bit: nobody is to ring who is still booting
         try:
-            handshake.offer(link, self.version, self.geometry, (number, waiter), fds)
+            handshake.offer(link, self.version, self.geometry, (number, list(waiters)), fds + bells)
             for known in (*self.pool.segments, *self.heads.segments):
                 link.send({"type": "segment", "segment": known.number}, [known.fd])
         except PeerLost:
@@ -296,6 +290,9 @@ class Application:
             self.interface = interface
             for exchange in list(self._line):
                 exchange.decide()
+        if interface == "asgi":
+            self._waiters.join(port.waiters, port.port.peer_bell)
+        port.consumers = limit if interface == "wsgi" else 1
         port.limit = max(0, min(limit, MOST_AT_ONCE))
         if not port.limit:
             port.leaving = sum(self.tracking.owner(stream) == port.number for stream in self.exchanges)
@@ -310,7 +307,7 @@ class Application:
         # What still runs in workers that leave takes no room from the others.
         leaving = sum(worker.leaving for worker in self.workers.values()) if limits else 0
         self._room = min(SLOTS // 2, sum(limits) + len(limits) + leaving)
-        self.queue.set_ready(max(1, len(limits)))
+        self.queue.set_ready(max(1, sum(worker.consumers for worker in self.workers.values() if worker.limit)))
 
     def gone(self, number: int, pid: int) -> None:
         """Main has seen this worker's end; a process that it left behind may still hold its link open."""
@@ -334,7 +331,7 @@ class Application:
         if drain:
             port.drain_all()
         del self.workers[port.number]
-        self._bells[port.waiter] = None
+        self._waiters.give_back(port.waiters)
         port.stop()
         self._count()
         self._recover(port.number, port)
@@ -350,9 +347,7 @@ class Application:
             lost = stream in held or (port is not None and exchange.port is port)
             if lost and exchange.worker_lost(held.get(stream, State.RUNNING)):
                 self.admit(exchange)
-        for bell in self._bells:
-            if bell is not None:
-                bell.ring()  # the dead may have owed a ring to any of them
+        self._waiters.ring_all()  # the dead may have owed a ring to any of them
         self.pump()
 
     def _popped(self, number: int) -> list[bytes]:

@@ -15,6 +15,7 @@ from typing import Any, Protocol
 
 from bridge.errors import PeerLost, RemoteProtocolError
 from bridge.ipc.dispatcher import dispatch
+from bridge.ipc.doorbell import Doorbell
 from bridge.ipc.handshake import read_attached
 from bridge.ipc.message import BATON, HEADER, WINDOW
 from bridge.ipc.port import ROUTER, WAITER, Port
@@ -78,28 +79,30 @@ class WorkerPort:
         number: the worker's id, which is its owner id in shared memory.
         pid: its process id, for the log.
         port: the joined port.
-        waiter: its sleeping bit in the application's queue.
+        waiters: its sleeping bits in the application's queue, and the bell behind each.
         application: owner of the streams; see `Owner`.
     """
 
     __slots__ = (
         "_flying",
         "application",
+        "consumers",
         "leaving",
         "limit",
         "loop",
         "number",
         "pid",
         "port",
-        "waiter",
+        "waiters",
     )
 
-    def __init__(self, number: int, pid: int, port: Port, waiter: int, application: Owner) -> None:
+    def __init__(self, number: int, pid: int, port: Port, waiters: dict[int, Doorbell], application: Owner) -> None:
         self.number = number
         self.pid = pid
         self.port = port
-        self.waiter = waiter
+        self.waiters = waiters
         self.application = application
+        self.consumers = 0  # how many claim from the queue: its threads, or its one loop
         self.limit = 0  # requests at once; 0 until the worker says that it is ready
         self.leaving = 0  # requests that it was running when it began to drain
         self.loop = application.loop

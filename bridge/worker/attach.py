@@ -52,9 +52,11 @@ class Attached:
         self.room = attachment.port.outgoing.room - HEADER.size
         self.streams: dict[int, WorkerStream] = {}
         self.taken = 0  # requests so far
+        for bell in attachment.bells:
+            bell.close()  # those are for threads: a loop waits with the port's
         self._geometry = attachment.geometry
         self._worker = attachment.worker
-        self._waiter = attachment.waiter
+        self._waiter = attachment.waiters[0]
         self._queue = attachment.queue
         self._tracking = attachment.tracking
         self._limit = limit

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from bridge.core import COUNT
+from bridge.core import COUNT, next_request
 from bridge.errors import BridgeError, RemoteProtocolError, VersionMismatch
 from bridge.ipc import handshake
 from bridge.ipc.doorbell import Doorbell
@@ -31,7 +31,7 @@ class Offer:
 
     def send(self, version: str = "1", **changes: Any) -> tuple[dict[str, Any], list[int]]:
         """Send the offer; what the worker receives, with changes."""
-        handshake.offer(self.port.link, version, GEOMETRY, (7, 1), self.fds)
+        handshake.offer(self.port.link, version, GEOMETRY, (7, [1, 0]), self.fds)
         received = self.theirs.receive()
         assert received is not None
         return received[0] | changes, received[1]
@@ -53,8 +53,11 @@ def offer(request: pytest.FixtureRequest, recwarn: pytest.WarningsRecorder) -> I
     port, fd = handshake.create_port(GEOMETRY, ROUTER, memfd=memfd)
     segment = Segment.create(7, GEOMETRY.chunk_size, GEOMETRY.chunks, ROUTER, memfd=memfd)
     port.join(ours, Doorbell(), Doorbell(), segment)
-    fds = (block, fd, port.peer_bell.fileno(), port.bell.fileno(), segment.fd)
+    bells = Doorbell(), Doorbell()
+    fds = (block, fd, port.peer_bell.fileno(), port.bell.fileno(), segment.fd, *(bell.fileno() for bell in bells))
     yield Offer(port, fds, theirs)
+    for bell in bells:
+        bell.close()
     port.close()
     theirs.close()
     os.close(block)
@@ -65,7 +68,7 @@ def test_both_sides_are_joined(offer: Offer) -> None:
     """After it messages, rings and chunks go from one side to the other."""
     message, fds = offer.send()
     attachment = handshake.accept(offer.theirs, "1", message, fds)
-    assert (attachment.worker, attachment.waiter, attachment.geometry) == (7, 1, GEOMETRY)
+    assert (attachment.worker, attachment.waiters, attachment.geometry) == (7, [1, 0], GEOMETRY)
     port = attachment.port
     offer.port.send(b"hello")
     assert port.incoming.drain(8) & COUNT == 1
@@ -86,12 +89,50 @@ def test_both_sides_are_joined(offer: Offer) -> None:
     port.close()
 
 
+def test_handles_of_another_thread(offer: Offer) -> None:
+    """They are others on the same memory: what one thread does, the other sees; and each waiter has its bell."""
+    message, fds = offer.send()
+    attachment = handshake.accept(offer.theirs, "1", message, fds)
+    handles = attachment.handles()
+    router, tracking = handshake.open_application_block(offer.fds[0], GEOMETRY, ROUTER, create=False)
+    stream = tracking.arm(3)
+    router.push(stream.to_bytes(8, "little"))
+    assert attachment.queue.length() == 1
+    assert next_request(handles.queue, handles.outgoing, handles.tracking, 0, b"", 0) == 1
+    assert attachment.queue.length() == 0
+    assert attachment.tracking.owner(stream) == 7
+    handles.outgoing.push(b"hello")
+    assert offer.port.incoming.drain(8) & COUNT == 1
+    first, _ = handles.segment.claim(64, 64)
+    handles.segment.write(first, b"body")
+    assert offer.port.segment.read(first, 4) == b"body"
+    for bell, fd in zip(attachment.bells, offer.fds[-2:], strict=True):
+        os.eventfd_write(fd, 1)
+        assert os.eventfd_read(bell.fileno()) == 1
+        bell.close()
+    handles.segment.close()
+    attachment.port.close()
+
+
+def test_the_answer_of_a_worker() -> None:
+    """Limit and interface, or nothing: what a router does not know it does not guess."""
+    assert handshake.read_attached(handshake.attached(4, "wsgi"), []) == (4, "wsgi")
+    wrong: list[dict[str, Any]] = [{"type": "x"}, {"limit": None}, {"interface": "cgi"}, {"interface": []}]
+    for changes in wrong:
+        with pytest.raises(RemoteProtocolError):
+            handshake.read_attached(handshake.attached(4, "wsgi") | changes, [])
+    with pytest.raises(RemoteProtocolError):
+        handshake.read_attached(handshake.attached(4, "wsgi"), [0])
+
+
 def test_accepted_files_are_closed_with_the_port(offer: Offer) -> None:
     """Once the attachment is let go of, the worker holds nothing that it has received."""
     before = open_files()
     message, fds = offer.send()
     attachment = handshake.accept(Link.pair()[0], "1", message, fds)
     attachment.port.close()
+    for bell in attachment.bells:
+        bell.close()
     del attachment
     assert open_files() == before
 
@@ -146,9 +187,12 @@ def test_another_number_of_files(offer: Offer, count: int) -> None:
         {"worker": None},
         {"worker": 0},
         {"worker": 70000},
-        {"waiter": 2},
-        {"waiter": -1},
-        {"waiter": "x"},
+        {"waiters": [2, 0]},
+        {"waiters": [0, -1]},
+        {"waiters": ["x", 0]},
+        {"waiters": [0]},
+        {"waiters": []},
+        {"waiters": 2},
     ],
 )
 def test_offers_that_do_not_hold_together(offer: Offer, changes: dict[str, Any]) -> None:

@@ -137,7 +137,7 @@ def test_a_worker_that_comes_after_the_dead_gets_no_rings_while_it_boots() -> No
         await until(lambda: len(rig.application.workers) == 1)
         await settle()
         booting = rig.worker(attach=False)
-        assert rig.application.workers[booting.number].waiter == dead.attached._waiter
+        assert list(rig.application.workers[booting.number].waiters) == [dead.attached._waiter]
         for _ in range(3):
             connection, _ = rig.request()
             await connection.completed()

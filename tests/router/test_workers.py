@@ -10,6 +10,7 @@ import pytest
 
 from bridge import config
 from bridge.errors import StreamCancelled
+from bridge.ipc import handshake
 from bridge.ipc.link import Link
 from bridge.ipc.message import ABORT, LAST
 from bridge.ipc.stream import Event, State
@@ -128,16 +129,43 @@ def test_more_workers_than_bits(monkeypatch: pytest.MonkeyPatch, caplog: pytest.
         await rig.close()
 
     run(test())
-    assert "workers already" in caplog.text
+    assert "no room for the threads of another worker" in caplog.text
 
 
 @pytest.mark.parametrize("processes", [1, 64, 1024])
-def test_bits_for_workers_that_are_replaced(processes: int) -> None:
+@pytest.mark.parametrize("threads", [1, 4])
+def test_bits_for_workers_that_are_replaced(processes: int, threads: int) -> None:
     """However many are configured, all of them and their successors find a place at the same time."""
 
     async def test() -> None:
-        rig = Rig(processes=processes)
-        assert rig.application.geometry.waiters >= max(64, 2 * processes)
+        rig = Rig(processes=processes, threads=threads)
+        assert rig.application.geometry.waiters >= max(64, 2 * processes * threads)
+        await rig.close()
+        rig = Rig(processes=processes, threads=threads, protocol="asgi")
+        assert rig.application.geometry.waiters == max(64, 4 * processes)
+        await rig.close()
+
+    run(test())
+
+
+def test_threads_are_waiters_of_their_own(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Until a worker has said what it is, it has a bell for each thread; they all share the work, unlike a loop."""
+
+    async def test() -> None:
+        rig = Rig(threads=3)
+        loop, threads = rig.worker(), rig.worker(attach=False)
+        shares: list[int] = []
+        monkeypatch.setattr(type(rig.application.queue), "set_ready", lambda _, count: shares.append(count))
+        await until(lambda: rig.ready)
+        assert len(rig.application.workers[loop.number].waiters) == 1
+        threads.link.send(handshake.attached(3, "wsgi"))
+        await until(lambda: len(rig.ready) == 2)
+        port = rig.application.workers[threads.number]
+        assert len(port.waiters) == 3
+        assert shares[-1] == 4
+        assert rig.application.interface == "wsgi"
+        for bell in port.waiters.values():
+            assert bell is not port.port.peer_bell
         await rig.close()
 
     run(test())
@@ -157,7 +185,7 @@ def test_a_machine_without_memory(monkeypatch: pytest.MonkeyPatch, caplog: pytes
         monkeypatch.setattr("bridge.ipc.segment.create_memory", fail)
         ours, theirs = Link.pair()
         rig.application.introduce(9, 9, theirs)
-        assert rig.cut == [(9, "no shared memory for it")]
+        assert rig.cut == [(9, "it could not be taken in")]
         ours.close()
         connection, exchange = rig.request(complete=False, framing=UPLOAD)
         assert connection.paused
