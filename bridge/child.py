@@ -30,12 +30,13 @@ class Child:
     Args:
         name: what the log calls it.
         command: program and arguments; the number of the link's descriptor is appended.
+        stderr: descriptor of what is to be its standard error; None = this process's.
 
     Raises:
         OSError: the program cannot be started.
     """
 
-    def __init__(self, name: str, command: Sequence[str]) -> None:
+    def __init__(self, name: str, command: Sequence[str], stderr: int | None = None) -> None:
         self.name = name
         self.link, theirs = Link.pair()
         self.started = time.monotonic()
@@ -47,7 +48,10 @@ class Child:
                 command[0],
                 [*command, str(LINK_FD)],
                 environment(),
-                file_actions=[(os.POSIX_SPAWN_DUP2, theirs.fileno(), LINK_FD)],
+                file_actions=[
+                    *([(os.POSIX_SPAWN_DUP2, stderr, 2)] if stderr is not None else []),
+                    (os.POSIX_SPAWN_DUP2, theirs.fileno(), LINK_FD),
+                ],
                 setsigmask=DECIDED_BY_MAIN,
                 setsigdef=[signal.SIGPIPE, signal.SIGXFSZ, *DECIDED_BY_MAIN],
             )

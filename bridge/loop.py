@@ -40,9 +40,11 @@ class Loop:
         """Call `call` once, that much later."""
         heapq.heappush(self._timers, (time.monotonic() + seconds, next(self._numbers), call))
 
-    def turn(self) -> None:
-        """Sleep until there is something, then run what is due."""
-        pause = max(0.0, self._timers[0][0] - time.monotonic()) if self._timers else None
+    def turn(self, most: float | None = None) -> None:
+        """Sleep until there is something, at most `most` seconds, then run what is due."""
+        pause = max(0.0, self._timers[0][0] - time.monotonic()) if self._timers else most
+        if most is not None and pause is not None:
+            pause = min(pause, most)
         for key, _ in self._selector.select(pause):
             # An earlier callback of this turn may have forgotten it, and its number may be someone else's now.
             if self._selector.get_map().get(key.fd) is key:

@@ -7,6 +7,7 @@ import os
 import signal
 from collections.abc import Iterable
 from dataclasses import dataclass, field
+from typing import Protocol
 
 from bridge.child import Child
 from bridge.errors import PeerLost
@@ -70,7 +71,30 @@ def free_range(members: Iterable[int], size: int) -> int | None:
     return next((FIRST_WORKER + index * size for index in range(RANGES) if index not in taken), None)
 
 
-def introduce(member: Member, router: Child) -> None:
+class Introducible(Protocol):
+    """What `introduce` has to know of a worker."""
+
+    @property
+    def number(self) -> int:
+        """Its worker id."""
+
+    @property
+    def application(self) -> str:
+        """Name of what it serves."""
+
+    @property
+    def pid(self) -> int:
+        """Its process id."""
+
+    @property
+    def link(self) -> Link:
+        """Main's end of its control link."""
+
+    def kill(self, number: signal.Signals) -> None:
+        """Send it a signal."""
+
+
+def introduce(member: Introducible, router: Child) -> None:
     """Give the worker and the router a link to each other; each learns by its own link's end if the other is gone.
 
     A worker that cannot be given one is of no use: it is ended, and the prototype's next one tries again.

@@ -38,7 +38,13 @@ ONLY_IN = {  #: what is imported → the only modules that may
     "cffi": {"bridge.core.build_core"},
     "_cffi_backend": set[str](),
     "httptools": {"bridge.router.http1"},
-    "gunicorn": {"bridge.gunicorn", "bridge.worker.keeper", "bridge.worker.prototype"},
+    "gunicorn": {
+        "bridge.gunicorn.master",
+        "bridge.gunicorn.sockets",
+        "bridge.gunicorn.worker",
+        "bridge.worker.keeper",
+        "bridge.worker.prototype",
+    },
     "starlette": {"bridge.control.api", "bridge.worker.mount"},
     "uvloop": {"bridge.router.process", "bridge.worker.asgi_server"},
 }

@@ -7,6 +7,7 @@ moment of delivery, so the handler itself has nothing to do.
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
 from collections.abc import Iterable
@@ -42,6 +43,11 @@ class SignalPipe:
         except BlockingIOError:
             return []
         return [signal.Signals(number) for number in data if number in self._numbers]
+
+    def wake(self) -> None:
+        """Make the descriptor readable without a signal; from any thread."""
+        with contextlib.suppress(BlockingIOError):  # full: it is readable
+            os.write(self._write, b"\0")
 
     def close(self) -> None:
         """Put everything back as it was."""

@@ -97,6 +97,9 @@ class Keeper(Arbiter):  # type: ignore[misc]
     def report_ended(self, worker: KeptWorker, status: int, *, expected: bool) -> None:
         """A worker was reaped; `status` as `os.waitpid` gives it."""
 
+    def report_overdue(self, worker: KeptWorker) -> None:
+        """A worker is about to be killed for its `reason`."""
+
     def report_reloaded(self, *, ok: bool) -> None:
         """A reload is over: all workers are new ones, or (not `ok`) all are still the old ones."""
 
@@ -163,6 +166,7 @@ class Keeper(Arbiter):  # type: ignore[misc]
                 # ABRT first: it shows in the log where the worker stands.
                 worker.reason = reason
                 worker.aborted = True
+                self.report_overdue(worker)
                 self.kill_worker(pid, signal.SIGABRT)
 
     def spawn_worker(self) -> int:

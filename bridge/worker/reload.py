@@ -26,10 +26,12 @@ class Watcher:
 
     Args:
         directories: the application's.
+        extra: files that are watched beside all others.
     """
 
-    def __init__(self, *directories: str) -> None:
+    def __init__(self, *directories: str, extra: Iterable[str] = ()) -> None:
         self._directories = tuple(map(os.path.abspath, directories))
+        self._extra = [os.path.realpath(path) for path in extra]
         self._installed = tuple(
             os.path.join(os.path.realpath(path), "")
             for name, path in sysconfig.get_paths().items()
@@ -65,7 +67,8 @@ class Watcher:
         threading.Thread(target=run, name="bridge-reload", daemon=True).start()
 
     def _look(self) -> Iterator[tuple[str, int]]:
-        for path in {*self._modules(), *itertools.chain.from_iterable(map(_sources, self._directories))}:
+        trees = itertools.chain.from_iterable(map(_sources, self._directories))
+        for path in {*self._modules(), *trees, *self._extra}:
             with contextlib.suppress(OSError):
                 yield path, os.stat(path).st_mtime_ns
 

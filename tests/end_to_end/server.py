@@ -27,7 +27,7 @@ READY = r"bridged [^ ]+ serves [^ ]+ on ([^\n]*) with \d+ workers?\n"
 #: What may not stand in a log unless the test has taken it out.
 BAD = re.compile(
     r"Traceback|Exception ignored|Fatal|never retrieved|never awaited|was destroyed|Warning:|Segmentation"
-    r"|\[(?:warning|error|critical)\]"
+    r"|\[(?i:warning|error|critical)\]"
 )
 COMMAND = (sys.executable, "-m", "bridge", "run")
 

@@ -1,0 +1,398 @@
+"""gunicorn's master as Bridge's main: it keeps the workers and the router, and does what gunicorn's signals mean.
+
+It is gunicorn's own object, of another class since `take_over`: hooks, the pid file, the control socket, USR2 and
+the log are gunicorn's. What is different, beside what `worker.keeper` says:
+
+* the listening sockets go to the router; workers never see them;
+* HUP: configuration and addresses that cannot be used leave everything as it was; the old workers and the old
+  router serve until the new ones do;
+* TERM: the router stops accepting and finishes what has come, then the workers are told.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import os
+import signal
+import time
+from collections.abc import Callable
+from functools import partial
+from typing import Any
+
+from gunicorn import util
+from gunicorn.errors import HaltServer
+from gunicorn.pidfile import Pidfile
+
+from bridge import __version__
+from bridge.child import describe
+from bridge.errors import ConfigError
+from bridge.gunicorn import settings as settings_of
+from bridge.gunicorn.routers import Introduced, Order, Routers, command
+from bridge.gunicorn.sockets import address, close, listener, open_addresses
+from bridge.ipc.signals import SignalPipe
+from bridge.ipc.status import Page
+from bridge.log import log
+from bridge.loop import Loop, read_all
+from bridge.roster import FIRST_WORKER, read_report
+from bridge.worker.keeper import POLL, SIGNALS, Keeper, KeptWorker
+
+QUICK = 5.0  #: seconds for a quick end
+DEBOUNCE = 0.1  #: seconds: files saved together are one reload
+
+
+def take_over(server: Any, interface: str) -> None:
+    """Make gunicorn's master, which has opened its addresses and forked nothing yet, one of ours.
+
+    Ends the process if a setting forbids it.
+    """
+    server.__class__ = Master
+    server.begin(interface)
+
+
+class Master(Keeper):
+    """See the head of the file."""
+
+    LISTENERS: list[Any]
+    worker_class: Any
+    pidfile: Any
+    reexec_pid: int
+
+    def begin(self, interface: str) -> None:
+        """Judge the configuration and start the router; gunicorn starts the workers next."""
+        self.begin_keeping()
+        self._interface = interface
+        self._stopped = False
+        self._ever_ready = False
+        self._announced = False
+        self._failure: HaltServer | None = None
+        self._explained: set[int] = set()
+        self._changes: dict[str, int] = {}
+        self._reload_due = False
+        self._next_id = FIRST_WORKER
+        self._settled = self.cfg  # the configuration that serves, until a reload has come to its end
+        self._coming: list[Any] = []  # sockets of the one that is being tried
+        self._inherited = self.systemd or bool(self.master_pid)  # the socket files are somebody else's
+        self._hurry = False
+        self._loop = Loop()
+        self._pipe = SignalPipe(SIGNALS)
+        self._loop.watch(self._pipe, lambda: None)
+        self._forward_log()
+        self._ids = range(FIRST_WORKER, FIRST_WORKER + max(256, 8 * self.num_workers))
+        self._page = Page.create(self._ids.stop)
+        self._routers = Routers(self._loop, self._page, self._everybody, self._cut, self._announce)
+        try:
+            self._judge(self.cfg)
+            self._apply(self.cfg)
+            self._use_router()
+        except (ConfigError, OSError) as error:
+            self.log.error("%s", error)
+            self.halt(reason="Bridge cannot serve this configuration.", exit_status=1)
+        os.environ.pop("SERVER_SOFTWARE", None)  # gunicorn's name, which applications would show
+
+    # --- configuration --------------------------------------------------------------------------------------
+
+    def _judge(self, cfg: Any) -> None:
+        judgement = settings_of.judge(cfg, self._interface)
+        for line in judgement.warned:
+            self.log.warning("%s", line)
+        if judgement.refused:
+            raise ConfigError("bridge.gunicorn", "; ".join(judgement.refused))
+
+    def _apply(self, cfg: Any) -> None:
+        """From now on workers are started with this configuration."""
+        self._settings = settings_of.from_gunicorn(
+            cfg,
+            getattr(self.app, "app_uri", None) or cfg.proc_name,
+            self._interface,
+            access_in_worker=settings_of.worker_logs_access(cfg, cfg.logger_class),
+            environment=os.environ,
+        )
+        self.application = settings_of.application_of(self._settings)
+
+    def _use_router(self) -> None:
+        """From now on the router has the configuration that workers have."""
+        listeners = tuple(
+            listener(opened, self.application.name, inherited=self._inherited) for opened in self.LISTENERS
+        )
+        grace = self.application.graceful_timeout
+        self._routers.use(
+            Order(
+                settings_of.for_router(self._settings),
+                listeners,
+                command(self.cfg.uid, self.cfg.gid, initgroups=self.cfg.initgroups),
+                grace,
+            )
+        )
+
+    def _forward_log(self) -> None:
+        log.handlers[:] = [_Forward(lambda: self.log)]
+        log.propagate = False
+        log.setLevel(getattr(self.log, "loglevel", logging.INFO))
+
+    # --- waiting --------------------------------------------------------------------------------------------
+
+    def init_signals(self) -> None:
+        """Done in `begin`; gunicorn calls this before."""
+
+    def wakeup(self) -> None:
+        """As gunicorn's: from the control socket's thread."""
+        self._pipe.wake()
+
+    def wait_for_signals(self, timeout: float = POLL) -> list[int]:
+        """Wait for a signal, a message or the next deadline; returns the signals, for gunicorn to handle."""
+        pause = max(0.0, self._spawn_at - time.monotonic())
+        self._loop.turn(min(timeout, pause or timeout))
+        numbers: list[int] = [int(number) for number in self._pipe.receive()]
+        with contextlib.suppress(Exception):  # those from before `begin`
+            while True:
+                numbers.append(self.SIG_QUEUE.get_nowait())
+        # Messages before the dead: who was ready when it died did not fail to boot.
+        self.reap_workers()
+        if self._failure:
+            raise self._failure
+        return [number for number in numbers if number in self.SIG_NAMES]
+
+    # --- workers --------------------------------------------------------------------------------------------
+
+    def spawn_worker(self) -> int:
+        """Fork a worker and introduce it; 0 when it could not be. The child does not come back from here."""
+        number = self.free_id(self._ids, self._next_id)
+        if number is None:
+            return self.postpone("too many workers are still leaving")
+        worker_class = self.worker_class
+        self.worker_class = partial(self._make_worker, worker_class, number)
+        try:
+            pid = super().spawn_worker()
+        finally:
+            self.worker_class = worker_class
+        if pid:
+            self._next_id = number + 1
+            worker = self.WORKERS[pid]
+            self._loop.watch(worker.main_end, lambda: self._read(worker))
+            self._routers.introduce(self._introducible(worker))
+        return pid
+
+    def _make_worker(self, worker_class: Callable[..., Any], number: int, *given: Any) -> Any:
+        worker = worker_class(*given)
+        worker.join(self, number, self._page.row(number))
+        return worker
+
+    def release(self) -> None:
+        """In a new worker: let go of what is the master's."""
+        for opened in (*self.LISTENERS, *self._coming):
+            opened.close()
+        self._pipe.abandon()
+        self._loop.close()
+        self._routers.release()
+        self._page.close()
+
+    def _introducible(self, worker: KeptWorker) -> Introduced:
+        return Introduced(worker.worker_id, self.application.name, worker.pid, worker.main_end, self.kill_worker)
+
+    def _everybody(self) -> list[Introduced]:
+        return [self._introducible(worker) for worker in self.WORKERS.values()]
+
+    def _read(self, worker: KeptWorker) -> None:
+        if not read_all(worker.main_end, lambda message, fds: self._on_message(worker, message, fds)):
+            self._loop.forget(worker.main_end)
+
+    def _on_message(self, worker: KeptWorker, message: dict[str, Any], fds: list[int]) -> None:
+        report = read_report(fds)
+        if message["type"] == "ready":
+            self._ever_ready = True
+            self.became_ready(worker)
+            self._announce()
+        elif message["type"] == "spent":
+            worker.spent = True
+            self.log.info("Worker (pid:%s) has served %s requests: replacing it", worker.pid, self.cfg.max_requests)
+        elif message["type"] == "failed":
+            self._explained.add(worker.pid)
+            self.log.error("%s%s", message["line"], f"\n{report.rstrip()}" if report else "")
+        elif message["type"] == "changed" and self._changes.get(message["path"]) != message["stamp"]:
+            # Every worker tells of it; one reload is enough.
+            self._changes[message["path"]] = message["stamp"]
+            if not self._reload_due:
+                self._reload_due = True
+                self.log.info("Reloading: %s modified", message["path"])
+                self._loop.after(DEBOUNCE, self._reload_changed)
+
+    def _reload_changed(self) -> None:
+        self._reload_due = False
+        self.begin_reload()
+
+    def _announce(self) -> None:
+        ready = sum(1 for worker in self.WORKERS.values() if worker.ready_at)
+        if not self._announced and self._routers.ever_served and ready >= self.num_workers:
+            self._announced = True
+            where = ", ".join(address(opened).url for opened in self.LISTENERS)
+            line = "bridged %s serves %s on %s with %d worker" + "s" * (ready > 1)
+            self.log.info(line, __version__, self.application.target, where, ready)
+
+    def _cut(self, number: int) -> None:
+        for pid, worker in self.WORKERS.items():
+            if worker.worker_id == number:
+                self.kill_worker(pid, signal.SIGKILL)
+                break
+
+    def report_ended(self, worker: KeptWorker, status: int, *, expected: bool) -> None:
+        """Read what it said last, tell the router, and log or end everything."""
+        self._read(worker)
+        self._loop.forget(worker.main_end)
+        self._routers.gone(self._introducible(worker))
+        code = os.waitstatus_to_exitcode(status)
+        explained = worker.pid in self._explained
+        self._explained.discard(worker.pid)
+        if code in (self.WORKER_BOOT_ERROR, self.APP_LOAD_ERROR) and not self._ever_ready and not self._failure:
+            reason = "App failed to load." if code == self.APP_LOAD_ERROR else "Worker failed to boot."
+            self._failure = HaltServer(reason, code)
+        elif not expected and not explained:
+            how = worker.reason or describe(status)
+            (self.log.error if status else self.log.info)("Worker (pid:%s) ended: %s", worker.pid, how)
+
+    def report_overdue(self, worker: KeptWorker) -> None:
+        """Say it in the words that gunicorn's users look for."""
+        self.log.critical("WORKER TIMEOUT (pid:%s): %s", worker.pid, worker.reason)
+
+    def other_child_ended(self, pid: int, status: int) -> None:
+        """The router, the master of a USR2, or somebody who was left to process 1."""
+        if pid == self.reexec_pid:
+            self.reexec_pid = 0
+        elif self._routers.ended(pid, status) and not self._routers.ever_served:
+            self._failure = HaltServer("The router did not start.", self.WORKER_BOOT_ERROR)
+
+    # --- signals --------------------------------------------------------------------------------------------
+
+    def handle_usr1(self) -> None:
+        """Open all logs anew."""
+        super().handle_usr1()
+        self._routers.reopen()
+
+    def handle_winch(self) -> None:
+        """As gunicorn's: a daemon stops its workers gracefully; requests wait for the next ones."""
+        if self.cfg.daemon:
+            self.num_workers = 0
+
+    def reexec(self) -> None:
+        """USR2: the next master inherits the sockets, which nobody else does."""
+        for opened in self.LISTENERS:
+            opened.set_inheritable(True)
+        super().reexec()
+        for opened in self.LISTENERS:
+            opened.set_inheritable(False)
+
+    def reload(self) -> None:
+        """HUP: read the configuration again, and begin to replace workers and, if need be, the router."""
+        self._stats["reloads"] += 1
+        self._forget_environment()
+        try:
+            self.app.reload()
+            cfg = self.app.cfg
+            self._judge(cfg)
+            if getattr(cfg.worker_class, "interface", None) != self._interface:
+                raise ConfigError("worker_class", "it becomes another one only by a restart")
+            self._apply(cfg)
+            sockets = open_addresses(cfg, self._settled, self.LISTENERS, self.log)
+        except (Exception, SystemExit) as error:  # noqa: BLE001 - whatever a configuration file raises
+            self.log.error("not reloaded, the configuration cannot be used: %s", error)
+            self._go_back()
+            return
+        self.setup(self.app)
+        self._close(self._coming)
+        self._coming = sockets
+        self._forward_log()
+        self.log.reopen_files()
+        self.cfg.on_reload(self)
+        self._renew_pidfile()
+        util._setproctitle(f"master [{self.proc_name}]")  # noqa: SLF001 - gunicorn's own way to do that
+        self.begin_reload()
+
+    def report_reloaded(self, *, ok: bool) -> None:
+        """The new workers serve, or cannot: the router and the sockets follow."""
+        if not ok:
+            self.log.error("not reloaded: the old version goes on serving")
+            self._go_back()
+            return
+        dropped = [opened for opened in self.LISTENERS if opened not in self._coming]
+        self.LISTENERS, self._coming, self._settled = self._coming, [], self.cfg
+        try:
+            self._use_router()
+        except OSError as error:
+            self.log.error("the new router cannot be started: %s; the old one goes on", error)
+        close(dropped, unlink=not self._inherited)
+        self.log.info("reloaded")
+
+    def _close(self, sockets: list[Any]) -> None:
+        """Close those of a reload that came to nothing."""
+        close([opened for opened in sockets if opened not in self.LISTENERS], unlink=True)
+
+    def _go_back(self) -> None:
+        """Forget a configuration that did not come to serve."""
+        self._forget_environment()
+        self._close(self._coming)
+        self._coming = []
+        self.app.cfg = self._settled
+        self.setup(self.app)
+        self._forward_log()
+        self._apply(self.cfg)
+
+    def _forget_environment(self) -> None:
+        for name in self.app.cfg.env:
+            if name in self.app.cfg.env_orig:
+                os.environ[name] = self.app.cfg.env_orig[name]
+            else:
+                os.environ.pop(name, None)
+
+    def _renew_pidfile(self) -> None:
+        if self.pidfile is not None:
+            self.pidfile.unlink()
+        if self.cfg.pidfile is not None:
+            self.pidfile = Pidfile(self.cfg.pidfile)
+            self.pidfile.create(self.pid)
+
+    # --- the end --------------------------------------------------------------------------------------------
+
+    def stop(self, graceful: bool = True) -> None:
+        """End the router and all workers; called by gunicorn, perhaps twice."""
+        if self._stopped:
+            return
+        self._stopped = self._ending = True
+        self._hurry = not graceful or self._failure is not None
+        limit = time.monotonic() + (QUICK if self._hurry else self.cfg.graceful_timeout)
+        self.log.info("Stopping: requests in flight have %g seconds", 0 if self._hurry else self.cfg.graceful_timeout)
+        # The router's copies stay open until it has accepted what waits there.
+        close(self.LISTENERS, unlink=self.reexec_pid == 0 and not self._inherited)
+        self.LISTENERS = []
+        self._routers.quit() if self._hurry else self._routers.drain()
+        self._wait(lambda: not self._routers.busy, limit)
+        self.kill_workers(signal.SIGQUIT if self._hurry else signal.SIGTERM)
+        self._wait(lambda: not self.WORKERS, limit)
+        if self._hurry:
+            self.kill_workers(signal.SIGQUIT)
+        self._routers.quit()
+        end = max(limit, time.monotonic()) if graceful else limit
+        self._hurry = False
+        self._wait(lambda: not self.WORKERS and not self._routers.alive, min(end, time.monotonic() + QUICK))
+        self.kill_workers(signal.SIGKILL)
+        self._routers.kill()
+        self._wait(lambda: not self.WORKERS and not self._routers.alive, time.monotonic() + QUICK)
+
+    def _wait(self, over: Callable[[], bool], limit: float) -> None:
+        """Live on until something is over, a time has come, or somebody is in a hurry."""
+        while not over() and not self._hurry and (left := limit - time.monotonic()) > 0:
+            self._loop.turn(min(POLL, left))
+            self.reap_workers()
+            if {signal.SIGINT, signal.SIGQUIT} & set(self._pipe.receive()):
+                self.log.info("Quick shutdown requested")
+                self._hurry = True
+
+
+class _Forward(logging.Handler):
+    """Gives Bridge's lines to gunicorn's logger, whatever class that is."""
+
+    def __init__(self, logger: Callable[[], Any]) -> None:
+        super().__init__()
+        self._logger = logger
+
+    def emit(self, record: logging.LogRecord) -> None:
+        self._logger().log(record.levelno, "%s", record.getMessage(), exc_info=record.exc_info)

@@ -1,0 +1,305 @@
+"""`gunicorn -k bridge.gunicorn.AsgiWorker`: a user's gunicorn, with Bridge's router in front of its workers."""
+
+from __future__ import annotations
+
+import os
+import signal
+import threading
+from pathlib import Path
+from typing import Self
+
+import pytest
+
+from tests.end_to_end.gunicorn_server import PLAIN, Gunicorn
+from tests.end_to_end.server import until
+from tests.end_to_end.wire import BrokenAnswer, Wire
+
+
+def held(server: Gunicorn, wire: Wire, gate: str) -> int:
+    """Have a request wait at a gate; returns the worker's process id."""
+    wire.get(f"/hold?gate={gate}")
+    return int(server.log.take(rf"hold at {gate} in (\d+)\n")[1])
+
+
+def worker_of(server: Gunicorn) -> int:
+    """Process id of the worker that answers now."""
+    with Wire(server.address) as wire:
+        return int(wire.get("/pid").answer().body)
+
+
+class Load(threading.Thread):
+    """A client that asks without a pause, and counts what is not an answer.
+
+    Args:
+        server: whom it asks.
+        requests: of one connection.
+    """
+
+    def __init__(self, server: Gunicorn, requests: int = 20) -> None:
+        super().__init__(daemon=True)
+        self._server = server
+        self._requests = requests
+        self._over = threading.Event()
+        self.answers = 0
+        self.pids: set[int] = set()
+        self.wrong: list[object] = []
+
+    def run(self) -> None:
+        while not self._over.is_set():
+            try:
+                with Wire(self._server.address) as wire:
+                    for _ in range(self._requests):
+                        answer = wire.get("/pid").answer()
+                        if answer.status != 200:
+                            self.wrong.append(answer)
+                            break
+                        self.pids.add(int(answer.body))
+                        self.answers += 1
+                        if answer.fields.get("connection") == "close":
+                            break
+            except (OSError, BrokenAnswer) as error:
+                self.wrong.append(error)
+
+    def __enter__(self) -> Self:
+        self.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._over.set()
+        self.join()
+        assert self.answers
+        assert self.wrong == []
+
+
+# --- signals ------------------------------------------------------------------------------------------------
+
+
+def test_term_finishes_what_runs() -> None:
+    """TERM closes the idle, answers what runs, refuses the rest, and ends with status 0."""
+    with Gunicorn("plain:app", "-w", "2") as server, Wire(server.address) as busy, Wire(server.address) as idle:
+        idle.get("/hello").answer()
+        held(server, busy, "end")
+        server.main.send_signal(signal.SIGTERM)
+        assert idle.ended()
+        with pytest.raises(ConnectionRefusedError):
+            Wire(server.address)
+        server.open("end")
+        answer = busy.answer()
+        assert (answer.status, answer.fields["connection"]) == (200, "close")
+        server.finish()
+        assert server.log.text.count("shut down") == 2
+
+
+def test_int_is_quick() -> None:
+    """INT waits for no request."""
+    with Gunicorn("plain:app") as server, Wire(server.address) as busy:
+        held(server, busy, "never")
+        server.main.send_signal(signal.SIGINT)
+        assert busy.ended()
+        server.log.all()
+        server.log.take(r"[^\n]*cancelled, the server stops[^\n]*\n") if "cancelled" in server.log.rest else None
+
+
+def test_hup_replaces_workers_without_a_gap() -> None:
+    """HUP under load: all workers are new in the end, no request is lost, and the router stays."""
+    with Gunicorn("plain:app", "-w", "2") as server:
+        before, router = server.workers, server.routers
+        with Load(server) as load:
+            server.hup()
+            server.log.take("reloaded\n")
+            until(lambda: len(server.workers) == 2 and not set(before) & set(server.workers), "two new workers")
+            seen = load.answers
+            until(lambda: load.answers > seen + 50, "the new ones answer")
+        assert server.routers == router
+
+
+def test_hup_reads_the_configuration(tmp_path: Path) -> None:
+    """HUP applies a new number of workers, new limits and a new address; a held request is answered by the old."""
+    path = tmp_path / "s"
+    with Gunicorn("plain:app", bind=(), config=f'bind = "unix:{path}"') as server, Wire(str(path)) as busy:
+        held(server, busy, "g")
+        new = tmp_path / "new"
+        server.config.write_text(f'bind = ["unix:{path}", "unix:{new}"]\nworkers = 3\nkeepalive = 1\n')
+        server.hup()
+        server.log.take("reloaded\n")
+        until(lambda: new.exists() and len(server.routers) == 2, "the new router beside the old one")
+        for address in (new, path):
+            with Wire(str(address)) as wire:
+                assert wire.get("/hello").answer().text == "hello\n"
+        server.open("g")
+        assert busy.answer().status == 200
+        until(lambda: len(server.routers) == 1 and len(server.workers) == 3, "the old ones are gone")
+
+
+@pytest.mark.parametrize(
+    ("config", "line"),
+    [
+        ("bind = 'nonsense:x:y'", "configuration cannot be used"),
+        ("1 / 0", "configuration cannot be used"),
+        ("certfile = __file__", "certfile is refused"),
+        ("worker_class = 'sync'", "only by a restart"),
+        ("limit_request_line = -1", "configuration cannot be used"),
+    ],
+)
+def test_hup_with_a_broken_configuration_changes_nothing(config: str, line: str) -> None:
+    """A configuration that cannot be used is named, and everything goes on as it was."""
+    good = "worker_class = 'bridge.gunicorn.AsgiWorker'\nbind = '127.0.0.1:0'\n"
+    with Gunicorn("plain:app", config=f"{good}workers = 2", bind=(), command=PLAIN) as server:
+        before = server.workers
+        server.config.write_text(good + config)
+        server.hup()
+        server.log.take(rf"[^\n]*not reloaded[^\n]*{line}[^\n]*\n")
+        server.log.rest = ""  # the traceback of the configuration file is gunicorn's
+        assert worker_of(server) in before
+        server.config.write_text(f"{good}workers = 1")
+        server.hup()
+        server.log.take("reloaded\n")
+        until(lambda: len(server.workers) == 1, "a good one is taken later")
+
+
+def test_hup_with_a_broken_application_keeps_the_old_one(tmp_path: Path) -> None:
+    """A version that does not load is tried once; the old workers serve on, and a repaired one is taken."""
+    module = tmp_path / "changing.py"
+    good = "from plain import app\n"
+    module.write_text(good)
+    with Gunicorn("changing:app", "-w", "2", "--pythonpath", str(tmp_path)) as server:
+        before = server.workers
+        module.write_text("raise ValueError('broken')\n")
+        server.hup()
+        server.log.take(r"[^\n]*loading the application failed: ValueError: broken\n(?:[^\n]*\n)*?ValueError: broken\n")
+        server.log.take(r"[^\n]*not reloaded: the old version goes on serving\n")
+        assert server.workers == before
+        assert worker_of(server) in before
+        module.write_text(good)
+        server.hup()
+        server.log.take("reloaded\n")
+
+
+def test_ttin_and_ttou() -> None:
+    """TTIN and TTOU change the number of workers by one each; the one that leaves answers its request first."""
+    with Gunicorn("plain:app") as server:
+        for count in (2, 3):
+            server.main.send_signal(signal.SIGTTIN)
+            until(lambda count=count: len(server.workers) == count, "one more")  # type: ignore[misc]
+        (oldest, *_) = server.workers
+        assert worker_of(server)
+        with Load(server):
+            for count in (2, 1):
+                server.main.send_signal(signal.SIGTTOU)
+                until(lambda count=count: len(server.workers) == count, "one fewer")  # type: ignore[misc]
+        assert oldest not in server.workers
+        server.main.send_signal(signal.SIGTTOU)
+        until(lambda: server.log.text.count("Handling signal: ttou") == 3, "it was heard")
+        assert len(server.workers) == 1
+
+
+def test_usr1_opens_the_logs_anew(tmp_path: Path) -> None:
+    """USR1: error log and access log go on in new files, when the old ones were moved away."""
+    access, error = tmp_path / "access", tmp_path / "error"
+    with Gunicorn("plain:app", "--access-logfile", str(access), "--error-logfile", str(error), ready=False) as server:
+        until(lambda: error.exists() and "bridged" in error.read_text(), "it serves")
+        host, number = error.read_text().split("http://")[-1].split(" ")[0].rsplit(":", 1)
+        server.address = (host, int(number))
+        with Wire(server.address) as wire:
+            wire.get("/hello").answer()
+            until(lambda: "GET /hello" in access.read_text(), "the request is logged")
+            for path in (access, error):
+                path.rename(path.with_suffix(".1"))
+            server.main.send_signal(signal.SIGUSR1)
+            until(lambda: access.exists() and error.exists(), "new files")
+            wire.get("/pid").answer()
+            until(lambda: "GET /pid" in access.read_text(), "the request is logged")
+
+
+def test_usr2_and_the_end_of_the_old_master(tmp_path: Path) -> None:
+    """USR2: another master serves on the same sockets; the old one ends, and no request is lost."""
+    pidfile = tmp_path / "pid"
+    with Gunicorn("plain:app", "--pid", str(pidfile)) as server:
+        old = server.main.pid
+        with Load(server, requests=1):
+            server.main.send_signal(signal.SIGUSR2)
+            server.log.take("bridged [^ ]+ serves [^\n]*\n")
+            new = int(Path(f"{pidfile}.2").read_text())
+            server.main.send_signal(signal.SIGTERM)
+            assert server.main.wait(20) == 0
+            until(lambda: pidfile.exists() and int(pidfile.read_text()) == new, "the new master is promoted")
+        assert old != new
+        os.kill(new, signal.SIGTERM)
+
+
+# --- deaths -------------------------------------------------------------------------------------------------
+
+
+def test_killed_router_is_replaced() -> None:
+    """SIGKILL of the router: the next one serves on the same address with the living workers."""
+    with Gunicorn("plain:app") as server:
+        worker = worker_of(server)
+        (router,) = server.routers
+        os.kill(router, signal.SIGKILL)
+        server.kill(router)
+        assert worker_of(server) == worker
+        assert server.routers != [router]
+
+
+def test_killed_worker_costs_its_request() -> None:
+    """SIGKILL of a worker: 502 for what it ran, a new worker for everybody else."""
+    with Gunicorn("plain:app") as server, Wire(server.address) as busy:
+        pid = held(server, busy, "never")
+        os.kill(pid, signal.SIGKILL)
+        assert busy.answer().status == 502
+        server.log.take(rf"[^\n]*Worker \(pid:{pid}\) ended: signal SIGKILL\n")
+        assert worker_of(server) != pid
+        until(lambda: len(server.workers) == 1, "one worker")
+
+
+def test_killed_master_leaves_nothing(tmp_path: Path) -> None:
+    """SIGKILL of the master: router and workers leave, and the socket file is removed."""
+    path = tmp_path / "s"
+    with Gunicorn("plain:app", "-w", "2", bind=(f"unix:{path}",)) as server:
+        server.status = -signal.SIGKILL
+        server.main.kill()
+        until(lambda: not server.living(), "everybody has left")
+        assert not path.exists()
+
+
+def test_standing_worker_is_killed() -> None:
+    """A worker whose loop stands still beyond timeout is aborted, its place shown in the log, and replaced."""
+    with Gunicorn("plain:app", "--timeout", "1") as server, Wire(server.address) as busy:
+        before = worker_of(server)
+        busy.get("/block?gate=never")
+        server.log.take(r"[^\n]*WORKER TIMEOUT \(pid:\d+\)[^\n]*\n")
+        assert busy.answer().status == 502
+        assert worker_of(server) != before
+        server.log.rest = ""  # the stack of the worker, and how it ended
+
+
+# --- workers that come and go -------------------------------------------------------------------------------
+
+
+def test_max_requests_under_load() -> None:
+    """Workers are replaced after max_requests requests, while clients notice nothing."""
+    with Gunicorn("plain:app", "-w", "2", "--max-requests", "50", "--max-requests-jitter", "10") as server:
+        with Load(server) as one, Load(server) as two:
+            until(lambda: len(one.pids | two.pids) > 6, "several generations have answered")
+        server.log.take(r"has served \d+ requests")
+
+
+def test_preload() -> None:
+    """With preload_app the master loads the application, once."""
+    with Gunicorn("plain:app", "-w", "2", "--preload") as server:
+        assert worker_of(server) in server.workers
+        with Load(server):
+            server.hup()
+            server.log.take("reloaded\n")
+
+
+def test_reload(tmp_path: Path) -> None:
+    """With reload a changed file replaces the workers."""
+    module = tmp_path / "changing.py"
+    module.write_text("from plain import app\n")
+    with Gunicorn("changing:app", "--reload", "--pythonpath", str(tmp_path)) as server:
+        before = worker_of(server)
+        module.write_text("from plain import app as other\napp = other\n")
+        server.log.take(r"Reloading: [^\n]*changing.py modified\n")
+        server.log.take("reloaded\n")
+        until(lambda: worker_of(server) != before, "a new worker answers")
