@@ -35,7 +35,7 @@ _LONGEST_NUMBER = 18  # digits: more would not fit the message, and nobody sends
 _CONTROLS = bytes(b for b in range(32) if b != ord("\t")) + b"\x7f"
 _is_token = re.compile(rb"[!#$%&'*+\-.^_`|~0-9A-Za-z]+").fullmatch
 _prefixes: dict[bytes, bytes] = {}  # name as given → "name: " in lower case; empty for a field that needs a look
-_names: dict[str, bytes] = {}  # native name as given → the same as bytes
+_native_prefixes: dict[str, str] = {}  # the same for native strings
 
 
 def encode(headers: Iterable[Sequence[bytes]]) -> tuple[bytes, int, int]:
@@ -86,27 +86,44 @@ def encode_native(headers: list[tuple[str, str]]) -> tuple[bytes, int, int]:
     """
     if not isinstance(headers, list):
         raise TypeError(f"the headers are a {type(headers).__name__}: WSGI wants a list of pairs of str")
-    known = _names.get
+    lines: list[str] = []
+    rest: list[tuple[bytes, bytes]] = []
+    size, flags = UNKNOWN, 0
     try:
-        pairs = [(known(name) or _learn_native(name), value.encode("latin-1")) for name, value in headers]
+        for name, value in headers:
+            prefix = _native_prefixes.get(name)
+            if prefix is None:
+                prefix = _learn_native(name)
+            if prefix:
+                lines.append(prefix + value + "\r\n")
+            elif name.lower() == "content-length":
+                size = _length(value.encode("latin-1"), size)
+            else:
+                rest.append((name.encode("latin-1"), value.encode("latin-1")))
+        block = "".join(lines).encode("latin-1")
     except (TypeError, AttributeError) as exc:
         raise TypeError(_fault(headers, str)) from exc
     except ValueError as exc:
         if isinstance(exc, UnicodeEncodeError) or not _are_pairs(headers):
             raise ValueError(_fault(headers, str)) from exc
         raise
-    return encode(pairs)
+    if len(block) - len(block.translate(None, _CONTROLS)) != 2 * len(lines):  # as above
+        raise ValueError(_fault(headers, str))
+    if rest:
+        more, _, flags = encode(rest)
+        block += more
+    return block, size, flags
 
 
-def _learn_native(name: str) -> bytes:
+def _learn_native(name: str) -> str:
     """Check and remember a name as WSGI gives it."""
     encoded = name.encode("latin-1")
     if encoded.lower() in REFUSED:
         raise ValueError(f"header {name!r} belongs to the connection, which is the server's: leave it out")
-    if len(_names) >= MAX_NAMES:
-        _names.clear()
-    _names[name] = encoded
-    return encoded
+    if len(_native_prefixes) >= MAX_NAMES:
+        _native_prefixes.clear()
+    prefix = _native_prefixes[name] = _learn(encoded).decode("latin-1")
+    return prefix
 
 
 def _learn(name: bytes) -> bytes:
@@ -144,8 +161,10 @@ def _fault(headers: Iterable[Sequence[Any]], kind: type[bytes | str] = bytes) ->
         name, value = header
         if not isinstance(name, kind) or not isinstance(value, kind):
             return f"header {name!r}: {value!r} is not {_WANTED[kind]}"
-        if isinstance(name, str) and isinstance(value, str) and max(name + value, default="") > "\xff":
-            return f"header {name!r}: {value!r} holds a character beyond ISO-8859-1: encode it as its field demands"
-        if isinstance(value, bytes) and value.translate(None, _CONTROLS) != value:
+        if isinstance(name, str) and isinstance(value, str):
+            if max(name + value, default="") > "\xff":
+                return f"header {name!r}: {value!r} holds a character beyond ISO-8859-1: encode it as its field demands"
+            value = value.encode("latin-1")
+        if value.translate(None, _CONTROLS) != value:
             return f"value of header {name!r} holds a control character: {value!r}"
     return f"headers are not pairs of {kind.__name__}"
