@@ -107,6 +107,8 @@ def test_figures_in_the_readme_are_those_of_a_run() -> None:
         assert "make bench-readme" in figures
         return
     run = Path(ROOT, file)
+    if not run.parent.exists():
+        pytest.skip("runs are not part of the source distribution")
     shown = Results.load(run.read_text())
     assert figures == readme(shown, file)
     assert run.with_suffix(".md").read_text() == complete(shown)

@@ -55,7 +55,7 @@ def build(into: Path) -> tuple[Path, Path]:
         (wheel,) = (made / "repaired").glob("*.whl")
         (sdist,) = made.glob("*.tar.gz")
         into.mkdir(parents=True, exist_ok=True)
-        return into / shutil.copy(sdist, into), into / shutil.copy(wheel, into)
+        return Path(shutil.copy(sdist, into)), Path(shutil.copy(wheel, into))
 
 
 def main(into: Path) -> None:
