@@ -35,7 +35,7 @@ INFO = f"bridged-{__version__}.dist-info"
 
 @pytest.fixture(scope="module")
 def built(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
-    """The source distribution and the wheel; the directory is named as `make dist` does, relative to the current one."""
+    """The source distribution and the wheel; their directory is named as `make dist` does, relative to the current."""
     place = Path.cwd()
     sdist, wheel = (place / path for path in build(Path(os.path.relpath(tmp_path_factory.mktemp("dist")))))
     return sdist, Path(os.environ.get("BRIDGE_WHEEL") or wheel)
