@@ -205,11 +205,7 @@ class Router:
             while received := self._link.receive():
                 self._on_message(*received)
         except PeerLost:
-            # Main is gone and cannot remove them any more; whoever is left must not find a dead socket.
-            for file in self._files:
-                file.unlink()
-            self._loop.remove_reader(self._link.fileno())
-            self._end()
+            self._main_gone()
         except BridgeError as error:
             self._log.critical("%s", error)
             self._end()
@@ -276,7 +272,14 @@ class Router:
         try:
             self._link.send(message)
         except PeerLost:
-            self._end()
+            self._main_gone()
+
+    def _main_gone(self) -> None:
+        # It cannot remove them any more; whoever is left must not find a dead socket.
+        for file in self._files:
+            file.unlink()
+        self._loop.remove_reader(self._link.fileno())
+        self._end()
 
     async def _drain(self) -> None:
         """Stop accepting, but serve everyone the kernel has already accepted; then let the connections end."""
