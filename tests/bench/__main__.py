@@ -21,7 +21,7 @@ from tests.bench.measure import HERE, ROOT, NotMeasured, measure
 from tests.bench.plan import Choice, Step, plan
 from tests.bench.rows import ROWS
 from tests.bench.servers import SERVERS, versions
-from tests.bench.tables import complete, label
+from tests.bench.tables import busy, complete, label
 
 WRK_MISSING = """make bench needs wrk, which is not on the PATH. On Debian and Ubuntu: apt-get install wrk
 From source: git clone https://github.com/wg/wrk && make -C wrk && install wrk/wrk /usr/local/bin"""
@@ -35,7 +35,7 @@ def options() -> tuple[Choice, str]:
     )
     parser.add_argument("--full", action="store_true", help="5 rounds of 3 s; 1 and 2 workers; 1, 4, 64 connections")
     parser.add_argument("--rounds", type=int, help="how often everything is measured (default 3)")
-    parser.add_argument("--seconds", type=float, help="length of one measurement (default 3)")
+    parser.add_argument("--seconds", type=int, help="length of one measurement (default 3)")
     parser.add_argument("--rows", nargs="+", default=["*"], metavar="ROW", help=f"patterns of: {rows}")
     parser.add_argument("--servers", nargs="+", default=["*"], metavar="SERVER", help=f"patterns of: {servers}")
     parser.add_argument("--workers", nargs="+", type=int, metavar="N", help="worker processes of the peers")
@@ -44,7 +44,7 @@ def options() -> tuple[Choice, str]:
     said = parser.parse_args()
     choice = Choice(
         rounds=said.rounds or (5 if said.full else 3),
-        seconds=said.seconds or 3.0,
+        seconds=said.seconds or 3,
         rows=said.rows,
         servers=said.servers,
         workers=said.workers or ((1, 2) if said.full else (1,)),
@@ -62,6 +62,8 @@ def machine() -> dict[str, Any]:
         "cpu": model,
         "kernel": platform.release(),
         "python": platform.python_version(),
+        "wrk": [*subprocess.run(["wrk", "-v"], capture_output=True, text=True, check=False).stdout.split(), "", ""][1],
+        "load": round(os.getloadavg()[0], 1),
     }
 
 
@@ -78,7 +80,7 @@ def file_of(results: Results) -> Path:
     return next(path for name in names if not (path := HERE / "results" / f"{name}.json").exists())
 
 
-def run(steps: list[Step], results: Results, seconds: float) -> None:
+def run(steps: list[Step], results: Results, seconds: int) -> None:
     """Make all measurements, and say after each how it went and how long the rest will take."""
     begin, done, total = time.monotonic(), 0.0, sum(step.seconds(seconds) for step in steps)
     for step in steps:
@@ -91,6 +93,9 @@ def run(steps: list[Step], results: Results, seconds: float) -> None:
         except NotMeasured as error:
             results.failures[name] = str(error)
             said = f"  not measured: {error}"
+        except KeyboardInterrupt:
+            results.failures["the rest"] = f"interrupted in round {step.round + 1} at {name}"
+            return
         done += step.seconds(seconds)
         left = (time.monotonic() - begin) / done * (total - done)
         print(f"round {step.round + 1}  {left / 60:5.1f} min left  {name}{said}", flush=True)
@@ -114,6 +119,10 @@ def main() -> None:
             "commands": {f"{server.name} {server.interface}": server.command for server in SERVERS},
         }
     )
+    if busy(results):
+        print(
+            f"Something else is busy here (load {results.about['machine']['load']}): the figures will be worth little."
+        )
     run(steps, results, choice.seconds)
     file = Path(into) if into else file_of(results)
     file.parent.mkdir(parents=True, exist_ok=True)

@@ -105,14 +105,14 @@ def stop(server: subprocess.Popen[bytes]) -> None:
         return  # nobody was left
 
 
-def wrk(url: str, row: Row, connections: int, seconds: float) -> dict[str, int]:
-    """Run wrk for that long, at least a second; its figures."""
-    command = ["wrk", "-t1", f"-c{connections}", f"-d{max(1, round(seconds))}s", "-s", str(HERE / "report.lua"), url]
+def wrk(url: str, row: Row, connections: int, seconds: int) -> dict[str, int]:
+    """Run wrk for so many seconds; its figures."""
+    command = ["wrk", "-t1", f"-c{connections}", f"-d{seconds}s", "-s", str(HERE / "report.lua"), url]
     done = subprocess.run([*command, "--", str(row.upload)], capture_output=True, text=True, check=False)
     return parse_wrk(done.stdout + done.stderr)
 
 
-def measure(step: Step, seconds: float) -> Iterator[tuple[int, Figures]]:
+def measure(step: Step, seconds: int) -> Iterator[tuple[int, Figures]]:
     """The figures of a step for each number of connections.
 
     Raises:

@@ -10,7 +10,7 @@ from tests.bench.rows import ROWS, Row
 from tests.bench.servers import SERVERS, Server
 
 STARTING = 2.0  #: seconds that a server takes to start, be checked and stop, about
-WARMING = 1.0  #: seconds of load before a server is measured
+WARMING = 1  #: seconds of load before a server is measured
 AROUND = 0.4  #: seconds beside each measurement
 
 
@@ -24,7 +24,7 @@ class Step:
     workers: int
     connections: tuple[int, ...]
 
-    def seconds(self, measurement: float) -> float:
+    def seconds(self, measurement: int) -> float:
         """How long it takes, about."""
         return STARTING + WARMING + len(self.connections) * (measurement + AROUND)
 
@@ -34,7 +34,7 @@ class Choice:
     """What the command line asks for; patterns as for file names."""
 
     rounds: int
-    seconds: float
+    seconds: int  #: wrk knows no fractions
     rows: Sequence[str] = ("*",)
     servers: Sequence[str] = ("*",)
     workers: Sequence[int] = (1,)

@@ -66,13 +66,21 @@ def order(case: Case) -> tuple[int, int]:
     return case.key.workers, [server.name for server in SERVERS].index(case.key.server)
 
 
+def busy(results: Results) -> bool:
+    """Whether the machine had something else to do when the run began."""
+    machine = results.about["machine"]
+    return bool(machine["load"] > machine["processors"] / 2)
+
+
 def about(results: Results) -> list[str]:
     """Under what circumstances."""
     machine, options = results.about["machine"], results.about["options"]
     versions = ", ".join(f"{name} {version}" for name, version in results.about["versions"].items())
+    beside = f"wrk and other work (load {machine['load']}) run" if busy(results) else "wrk runs"
     where = f"{machine['processors']} x {machine['cpu']}, Linux {machine['kernel']}, Python {machine['python']}"
+    where += f", wrk {machine['wrk']}"
     return [
-        f"{results.about['date']}, medians of {options['rounds']} rounds of {options['seconds']:g} s; wrk runs beside",
+        f"{results.about['date']}, medians of {options['rounds']} rounds of {options['seconds']} s; {beside} beside",
         f"the servers on {where};",
         f"{versions}.",
     ]

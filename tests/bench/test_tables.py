@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -12,11 +13,11 @@ from tests.bench.goals import verdicts
 from tests.bench.readme import END, NONE, ROOT, figures_of, fill
 from tests.bench.tables import complete, number, readme
 
-ABOUT = {
+ABOUT: dict[str, Any] = {
     "date": "2026-01-01",
-    "machine": {"processors": 2, "cpu": "Some CPU", "kernel": "6.0", "python": "3.11"},
+    "machine": {"processors": 2, "cpu": "Some CPU", "kernel": "6.0", "python": "3.11", "wrk": "4.1", "load": 0.1},
     "versions": {"bridged": "1.2", "uvicorn": "3.4"},
-    "options": {"rounds": 3, "seconds": 3.0},
+    "options": {"rounds": 3, "seconds": 3},
 }
 
 
@@ -88,6 +89,14 @@ def test_changes_over_five_per_cent_are_marked(now: float, mark: str) -> None:
     _, line = compare(results(bridge=20.0, uvicorn=10.0), results(bridge=now, uvicorn=11.0))
     assert line.rstrip().endswith(mark or "%")
     assert "+10.0%" in line
+
+
+def test_a_busy_machine_is_owned_up_to() -> None:
+    """Figures from a machine with other work say so."""
+    made = results(bridge=20.0)
+    assert "other work" not in complete(made)
+    made.about = {**ABOUT, "machine": {**ABOUT["machine"], "load": 1.1}}
+    assert "other work (load 1.1)" in complete(made)
 
 
 def test_readme_is_filled_between_its_marks() -> None:
