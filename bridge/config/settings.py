@@ -102,6 +102,8 @@ class Http:
     #: longest request line (414) and longest header field (431)
     large_header_buffer_size: Annotated[int, Range(64, 1 << 20)] = 8192
     large_header_buffers: Annotated[int, Range(1, 1024)] = 4  #: times the above = largest whole head (431)
+    max_request_line: Annotated[int | None, Range(1, 1 << 20)] = None  #: Bridge: 414 above; None = as a field
+    max_header_fields: Annotated[int | None, Range(1, 1 << 16)] = None  #: Bridge: 431 above; None = unlimited
     #: 413 above; None = unlimited. A file that says nothing gets Unit's 8 MiB (`reader.FILE_BODY_SIZE`)
     max_body_size: Annotated[int | None, Range(0, 1 << 62)] = None
     #: of a body that is collected for WSGI, in shared memory; the rest in a file

@@ -186,13 +186,10 @@ def from_gunicorn(
         liveness_timeout=timeout,
     )
     allowed = cfg.forwarded_allow_ips
-    size = max(cfg.limit_request_line or MOST_LINE, cfg.limit_request_field_size or MOST_LINE)
     settings = config.single(
         application,
         [f"127.0.0.1:{number}" for number in range(1, len(cfg.address) + 1)],  # gunicorn opens them; here they count
-        http=config.Http(
-            idle_timeout=float(cfg.keepalive), large_header_buffer_size=size, body_temp_path=cfg.tmp_upload_dir
-        ),
+        http=_http(cfg),
         # Peers of a unix socket are always believed, as under gunicorn: whoever may open the file is a proxy.
         forwarded_allow_ips=(*(allowed.split(",") if isinstance(allowed, str) else allowed), "unix"),
         access_log=None if access_in_worker else cfg.accesslog,
@@ -201,6 +198,19 @@ def from_gunicorn(
         graceful_timeout=float(cfg.graceful_timeout),
     )
     return config.from_json(config.Settings, config.to_json(settings))
+
+
+def _http(cfg: Any) -> config.Http:
+    field = cfg.limit_request_field_size or MOST_LINE
+    line = cfg.limit_request_line or MOST_LINE
+    return config.Http(
+        idle_timeout=float(cfg.keepalive),
+        large_header_buffer_size=field,
+        # What nobody has asked for is not worth a look at each request: 8190 bytes do not hurt.
+        max_request_line=None if line <= field and not is_changed(cfg, "limit_request_line") else line,
+        max_header_fields=cfg.limit_request_fields or None if is_changed(cfg, "limit_request_fields") else None,
+        body_temp_path=cfg.tmp_upload_dir,
+    )
 
 
 def _root(path: str) -> str:

@@ -118,6 +118,8 @@ def judge(head: bytes, limits: Http) -> Framing:
         _check_sizes(head, limits)
         if line is None:
             raise _line_error(head)
+    if limits.max_request_line is not None or limits.max_header_fields is not None:
+        _check_rare_limits(head, limits)
     found = _find_judged(head)
     if found == _ONE_HOST:
         kind = line.lastindex
@@ -129,9 +131,11 @@ def judge(head: bytes, limits: Http) -> Framing:
     return _judge_fields(head, found, minor, is_head=line[1] is not None, limits=limits)
 
 
-def fields_of(head: bytes, framing: Framing) -> bytes:
+def fields_of(head: bytes, framing: Framing, limits: Http) -> bytes:
     """The field lines of a head that was judged, for `repeats`; empty if that is not to be asked about this one."""
-    return b"" if framing.is_head or not framing.minor else head[head.find(b"\n") + 1 :]
+    if framing.is_head or not framing.minor or limits.max_request_line is not None:
+        return b""
+    return head[head.find(b"\n") + 1 :]
 
 
 def repeats(head: bytes, fields: bytes, limits: Http) -> bool:
@@ -169,8 +173,10 @@ def check_partial(head: bytes | bytearray, start: int, limits: Http) -> None:
     fresh = max(head.rfind(b"\n", 0, start) + 1, skip)  # where the line begins that goes on now
     if len(head) - fresh > size:
         lengths = [len(line.rstrip(b"\r")) for line in head[fresh:].split(b"\n")]
-        if max(lengths) > size:
-            raise ClientError(*(_LONG_LINE if fresh == skip and lengths[0] > size else _LONG_FIELD))
+        if fresh == skip and lengths.pop(0) > (limits.max_request_line or size):
+            raise ClientError(*_LONG_LINE)
+        if lengths and max(lengths) > size:
+            raise ClientError(*_LONG_FIELD)
     if len(head) > size * limits.large_header_buffers:
         raise ClientError(431, "head is too large")
     if fresh == skip:
@@ -213,12 +219,20 @@ _LONG_FIELD = (431, "header field is too large")
 def _check_sizes(head: bytes, limits: Http) -> None:
     size = limits.large_header_buffer_size
     lines = head.split(b"\r\n")
-    if len(lines[0]) > size:
+    if len(lines[0]) > (limits.max_request_line or size):
         raise ClientError(*_LONG_LINE)
     if len(head) > size * limits.large_header_buffers:
         raise ClientError(431, "head is too large")
-    if max(map(len, lines)) > size:
+    if max(map(len, lines[1:]), default=0) > size:
         raise ClientError(*_LONG_FIELD)
+
+
+def _check_rare_limits(head: bytes, limits: Http) -> None:
+    if limits.max_request_line is not None and head.find(b"\r\n") > limits.max_request_line:
+        raise ClientError(*_LONG_LINE)
+    # The request line and the empty line at the end are no fields.
+    if limits.max_header_fields is not None and head.count(b"\r\n") - 2 > limits.max_header_fields:
+        raise ClientError(431, "too many header fields")
 
 
 def _line_error(head: bytes) -> ClientError:

@@ -223,7 +223,7 @@ class Connection(Responder):
                 if self._stale:
                     self._restart_parser()
                 self._parser.feed_data(head)
-                self._fields = fields_of(head, framing)
+                self._fields = fields_of(head, framing, service.http)
             except HttpParserUpgrade:
                 self._stale = True  # nobody here speaks the other protocol: an ordinary request
             except (ClientError, HttpParserError) as error:

@@ -161,6 +161,23 @@ def test_access_log_in_the_users_format(tmp_path: Path) -> None:
         assert path.read_text() == "GET /hello a=1 200 6 yes 127.0.0.1\n"
 
 
+def test_limits_of_heads() -> None:
+    """Request lines, fields and their number are refused beyond gunicorn's limits, on every request."""
+    limits = ("--limit-request-line", "100", "--limit-request-field_size", "200", "--limit-request-fields", "5")
+    with Gunicorn("plain:app", *limits) as server:
+        for path, fields, status in (
+            ("/hello?" + "x" * 70, (), 200),
+            ("/hello?" + "x" * 90, (), 414),
+            ("/hello", ("X: " + "x" * 190,), 200),
+            ("/hello", ("X: " + "x" * 200,), 431),
+            ("/hello", ("X: x",) * 4, 200),
+            ("/hello", ("X: x",) * 5, 431),
+        ):
+            with Wire(server.address) as wire:
+                assert wire.get("/hello").answer().status == 200
+                assert wire.get(path, *fields).answer().status == status
+
+
 def test_privileges_are_given_up(tmp_path: Path) -> None:
     """With user and group set, router and workers run as these; the master does not."""
     if os.getuid() != 0:

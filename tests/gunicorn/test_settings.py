@@ -159,6 +159,23 @@ def test_values() -> None:
     assert found.forwarded_allow_ips == ("10.0.0.0/8", "::1", "unix")
 
 
+@pytest.mark.parametrize(
+    ("values", "expected"),
+    [
+        ({}, (8190, None, None)),
+        ({"limit_request_line": 4000}, (8190, 4000, None)),
+        ({"limit_request_line": 0}, (8190, 65536, None)),
+        ({"limit_request_field_size": 2000}, (2000, 4094, None)),
+        ({"limit_request_field_size": 0}, (65536, None, None)),
+        ({"limit_request_fields": 20}, (8190, None, 20)),
+    ],
+)
+def test_limits_of_heads(values: dict[str, Any], expected: tuple[int, int | None, int | None]) -> None:
+    """Gunicorn's three limits are kept, each for itself; defaults bind no tighter than the router's own."""
+    http = translated(**values).http
+    assert (http.large_header_buffer_size, http.max_request_line, http.max_header_fields) == expected
+
+
 def test_timeouts() -> None:
     """Zero is no timeout; one that is shorter than a few heartbeats is not taken at its word."""
     assert translated(timeout=0).applications["gunicorn"].liveness_timeout == 0

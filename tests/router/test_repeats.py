@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from bridge.config import Http
 from bridge.router.framing import PLAIN, Framing, fields_of, repeats
 from tests.router.fakes import Client, FakeService
 
@@ -81,7 +82,7 @@ def test_second_head_means_what_it_means_alone(head: bytes) -> None:
 
 def test_only_the_path_differs() -> None:
     """The usual case is one: another path, other methods, the same fields."""
-    fields = fields_of(HEADS[0], PLAIN)
+    fields = fields_of(HEADS[0], PLAIN, Http())
     limits = FakeService().http
     assert repeats(b"GET /other?x=1 HTTP/1.1\r\nHost: a\r\n\r\n", fields, limits)
     assert repeats(b"DELETE /other HTTP/1.1\r\nHost: a\r\n\r\n", fields, limits)
@@ -105,13 +106,14 @@ def test_only_the_path_differs() -> None:
 )
 def test_anything_else_is_looked_at(head: bytes) -> None:
     """A line or a field that the first head did not have, or another meaning of the same: no repetition."""
-    assert not repeats(head, fields_of(HEADS[0], PLAIN), FakeService().http)
+    assert not repeats(head, fields_of(HEADS[0], PLAIN, Http()), FakeService().http)
 
 
 def test_fields_that_are_not_remembered() -> None:
     """HEAD and version 1.0 give the same fields another meaning, so nothing is concluded from them."""
-    assert fields_of(HEADS[5], Framing(is_head=True)) == b""
-    assert fields_of(HEADS[6], Framing(minor=0)) == b""
+    assert fields_of(HEADS[5], Framing(is_head=True), Http()) == b""
+    assert fields_of(HEADS[5], PLAIN, Http(max_request_line=100)) == b""
+    assert fields_of(HEADS[6], Framing(minor=0), Http()) == b""
 
 
 def test_the_corpus_has_no_repetition_that_is_refused() -> None:
