@@ -49,7 +49,7 @@ def chosen(name: str, patterns: Sequence[str]) -> bool:
 def plan(choice: Choice) -> Iterator[Step]:
     """All steps. Each round turns the order of the servers round, so that a machine that changes is fair to all.
 
-    With more workers than one a server that has a router is left out: router and worker are its two processes.
+    A server that has a router is measured once, with one worker: router and worker are its two processes.
     """
     for number in range(choice.rounds):
         for row in ROWS:
@@ -57,10 +57,10 @@ def plan(choice: Choice) -> Iterator[Step]:
                 continue
             connections = tuple(choice.connections) or (row.connections,)
             steps = [
-                Step(number, row, server, workers, connections)
+                Step(number, row, server, 1 if server.router else workers, connections)
                 for workers in choice.workers
                 for server in SERVERS
                 if server.interface == row.interface and chosen(server.name, choice.servers)
-                if workers == 1 or not server.router
+                if workers == choice.workers[0] or not server.router
             ]
             yield from steps if number % 2 == 0 else reversed(steps)
