@@ -7,7 +7,8 @@ import os
 import signal
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from types import MappingProxyType
 from typing import Any
 
 from bridge.errors import PeerLost
@@ -21,6 +22,7 @@ PROTOTYPE = (sys.executable, "-P", "-m", "bridge.worker.prototype")
 LINK_FD = 3  #: number of the link's descriptor in the child; it is also the last argument of its command line
 DECIDED_BY_MAIN = (signal.SIGHUP, signal.SIGINT, signal.SIGQUIT, signal.SIGTERM)
 _PR_SET_CHILD_SUBREAPER = 36
+NO_VARIABLES: Mapping[str, str] = MappingProxyType({})
 _FOREIGN = ("NOTIFY_SOCKET", "LISTEN_PID", "LISTEN_FDS", "LISTEN_FDNAMES", "SERVER_SOFTWARE")
 
 
@@ -31,12 +33,20 @@ class Child:
         name: what the log calls it.
         command: program and arguments; the number of the link's descriptor is appended.
         stderr: descriptor of what is to be its standard error; None = this process's.
+        variables: added to its environment.
 
     Raises:
         OSError: the program cannot be started.
     """
 
-    def __init__(self, name: str, command: Sequence[str], stderr: int | None = None) -> None:
+    def __init__(
+        self,
+        name: str,
+        command: Sequence[str],
+        variables: Mapping[str, str] = NO_VARIABLES,
+        *,
+        stderr: int | None = None,
+    ) -> None:
         self.name = name
         self.link, theirs = Link.pair()
         self.started = time.monotonic()
@@ -47,7 +57,7 @@ class Child:
             self.pid = os.posix_spawn(
                 command[0],
                 [*command, str(LINK_FD)],
-                environment(),
+                environment(variables),
                 file_actions=[
                     *([(os.POSIX_SPAWN_DUP2, stderr, 2)] if stderr is not None else []),
                     (os.POSIX_SPAWN_DUP2, theirs.fileno(), LINK_FD),
@@ -96,15 +106,15 @@ def hold_standard_files() -> None:
             os.set_inheritable(os.open(os.devnull, os.O_RDWR), True)  # it gets the lowest free number: this one
 
 
-def environment() -> dict[str, str]:
-    """This process's environment without what concerns this process alone.
+def environment(variables: Mapping[str, str] = NO_VARIABLES) -> dict[str, str]:
+    """This process's environment without what concerns this process alone, and with `variables`.
 
     Service managers address main by NOTIFY_SOCKET and LISTEN_*, and an embedded gunicorn would take GUNICORN_*
     for its own. The io_uring that libuv would open is of no use to sockets.
     """
     kept = {name: value for name, value in os.environ.items() if name not in _FOREIGN}
-    kept = {name: value for name, value in kept.items() if not name.startswith("GUNICORN_")}
-    return kept | {"UV_USE_IO_URING": "0"}
+    kept |= {"UV_USE_IO_URING": "0", **variables}
+    return {name: value for name, value in kept.items() if not name.startswith("GUNICORN_")}
 
 
 def adopt_orphans(*, adopt: bool = True) -> bool:

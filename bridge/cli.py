@@ -1,4 +1,4 @@
-"""The command `bridged`: options in, settings out, errors as one line and an exit status.
+"""The command `bridged`: options or a file in, settings out, a line for each error and an exit status.
 
 Exit status: 0 stopped as told · 1 an address cannot be listened on, or Bridge itself did not start · 2 wrong
 options or settings · 3 the application cannot be loaded or started.
@@ -13,7 +13,7 @@ from collections.abc import Sequence
 from typing import Any, NoReturn
 
 from bridge import __version__, config
-from bridge.errors import BridgeError, ConfigError, TargetError
+from bridge.errors import BridgeError, ConfigError, ConfigErrors, TargetError
 from bridge.main import serve
 
 EXAMPLES = """\
@@ -28,6 +28,31 @@ examples:
 
 signals: TERM stops after the requests in flight; INT and QUIT stop at once; HUP replaces the workers without a
 gap; USR1 reopens the access log. The exit status is 0, 1 (address), 2 (usage) or 3 (application).
+"""
+SERVE_EXAMPLES = """\
+examples:
+  bridged serve config.json                       what the file describes
+  bridged serve --check config.json               only say what is wrong in it
+  bridged serve config.json --set log_level=debug
+  bridged serve config.json --set applications.shop.processes=4
+
+a file in the form of NGINX Unit's configuration, here with one of two applications on a socket:
+  {
+      "listeners": {
+          "*:8080": {"pass": "applications/hello"},
+          "unix:/run/shop.sock": {"pass": "applications/shop"}
+      },
+      "applications": {
+          "hello": {"type": "python", "module": "hello"},
+          "shop": {"type": "python 3", "path": "/srv/shop", "home": "/srv/shop/venv", "module": "shop.wsgi",
+                   "processes": 2, "threads": 8, "environment": {"STAGE": "production"}}
+      }
+  }
+
+An application that does not start is tried again and again; meanwhile its requests get 503, and the others are served.
+
+signals: as with bridged run. HUP replaces the workers; a changed file is read after a restart only. The exit status is
+0, 1 (address), or 2 (usage, or the file).
 """
 #: Which option sets what a settings error points to.
 OPTIONS = {
@@ -76,23 +101,32 @@ def parser() -> argparse.ArgumentParser:
     top = _Parser(
         prog="bridged",
         description="Bridge: a Python application server with a router in front of its workers.",
-        epilog="bridged run --help shows the options and examples.",
+        epilog="bridged run --help and bridged serve --help show the options and examples.",
         allow_abbrev=False,
     )
     top.add_argument("--version", action="version", version=f"bridged {__version__}")
     commands = top.add_subparsers(dest="command", metavar="COMMAND", required=True, parser_class=_Parser)
-    command = commands.add_parser(
-        "run",
-        help="serve one application",
-        description="Serve one ASGI or WSGI application.",
-        epilog=EXAMPLES,
+    run = _command(commands, "run", "serve one ASGI or WSGI application", EXAMPLES)
+    _add_options(run)
+    file = _command(commands, "serve", "serve the applications that a file describes", SERVE_EXAMPLES)
+    file.add_argument("file", metavar="FILE", help="JSON; comments are allowed")
+    file.add_argument("--check", action="store_true", help="say what is wrong in the file, and end")
+    file.add_argument("--set", action="append", metavar="NAME=VALUE", help="a setting that the file has otherwise")
+    return top
+
+
+def _command(commands: Any, name: str, does: str, examples: str) -> argparse.ArgumentParser:
+    command: argparse.ArgumentParser = commands.add_parser(
+        name,
+        help=does,
+        description=f"{does.capitalize()}.".replace("asgi or wsgi", "ASGI or WSGI"),
+        epilog=examples,
         formatter_class=argparse.RawDescriptionHelpFormatter,
         allow_abbrev=False,
         argument_default=argparse.SUPPRESS,
     )
     command.add_argument("--version", action="version", version=f"bridged {__version__}")
-    _add_options(command)
-    return top
+    return command
 
 
 def _add_options(command: argparse.ArgumentParser) -> None:
@@ -125,27 +159,32 @@ def _add_options(command: argparse.ArgumentParser) -> None:
 
 
 def read(arguments: Sequence[str]) -> tuple[str, dict[str, Any]]:
-    """Target and options (as `bridge.config.Options`) of a command line.
+    """Command and options of a command line: those of `run` as `bridge.config.Options`, with the target beside them.
 
     Raises:
         SystemExit: wrong usage (status 2), or --help or --version, which have been answered (status 0).
     """
     grammar = parser()
     first = arguments[0] if arguments else ""
-    if first != "run" and ":" in first and not first.startswith("-"):
-        grammar.error(f"no command given; did you mean: bridged run {first}")
+    if first not in ("run", "serve") and not first.startswith("-"):
+        if ":" in first:
+            grammar.error(f"no command given; did you mean: bridged run {first}")
+        if first.endswith(".json"):
+            grammar.error(f"no command given; did you mean: bridged serve {first}")
     given, unknown = grammar.parse_known_args(arguments)
     if unknown:
-        grammar.error(_unknown(unknown[0]))
+        grammar.error(_unknown(first, unknown[0]))
     options = vars(given)
-    del options["command"]
-    return options.pop("target"), options
+    return options.pop("command"), options
 
 
-def _unknown(text: str) -> str:
+def _unknown(command: str, text: str) -> str:
     if not text.startswith("-"):
         return f"unexpected argument {text!r}"
     name = text.partition("=")[0]
+    if command == "serve":
+        known = ["--check", "--set", "--help", "--version"]
+        return f"unknown option {name}{config.near_miss(name, known)}; the rest stands in the file"
     if name in FOREIGN:
         return f"unknown option {name}; here it is {FOREIGN[name]}"
     names = [f"--{option.replace('_', '-')}" for option in config.Options.__annotations__]
@@ -167,12 +206,39 @@ def main(arguments: Sequence[str] | None = None) -> int:
     Args:
         arguments: the command line without the program's name; None = that of this process.
     """
-    target, options = read(sys.argv[1:] if arguments is None else arguments)
+    command, options = read(sys.argv[1:] if arguments is None else arguments)
     try:
-        serve(config.from_options(target, os.environ, **options))
+        if command == "run":
+            serve(config.from_options(options.pop("target"), os.environ, **options))
+        else:
+            settings = from_file(options["file"], options.get("set", ()))
+            if not options.get("check"):
+                serve(settings, patient=True)
+    except ConfigErrors as error:
+        for each in error.errors:
+            print(f"bridged: {each}", file=sys.stderr)
+        return error.exit_status
     except BridgeError as error:
         if isinstance(error, TargetError) and error.report:
             print(error.report.rstrip(), file=sys.stderr)
-        print(f"bridged: {_named(error)}", file=sys.stderr)
+        print(f"bridged: {_named(error) if command == 'run' else error}", file=sys.stderr)
         return error.exit_status
     return 0
+
+
+def from_file(name: str, assignments: Sequence[str] = ()) -> config.Settings:
+    """The settings that a file describes, with some of them replaced.
+
+    Raises:
+        ConfigErrors: all that is wrong in the file.
+        ConfigError: there is no such file, or an assignment is wrong.
+    """
+    try:
+        with open(name, "rb") as file:
+            data = file.read()
+    except OSError as error:
+        raise ConfigError(name, f"cannot be read: {error.strerror}") from None
+    settings = config.from_file(data, name)
+    for assignment in assignments:
+        settings = config.assign(settings, assignment)
+    return settings

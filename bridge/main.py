@@ -38,8 +38,22 @@ def run(target: str, **options: Unpack[config.Options]) -> None:
     serve(config.from_options(target, os.environ, **options))
 
 
-def serve(settings: config.Settings, router: Sequence[str] = ROUTER, prototype: Sequence[str] = PROTOTYPE) -> None:
-    """As `run`, from complete settings; the command lines of the two children can be replaced."""
+def serve(
+    settings: config.Settings,
+    router: Sequence[str] = ROUTER,
+    prototype: Sequence[str] = PROTOTYPE,
+    *,
+    patient: bool = False,
+) -> None:
+    """As `run`, from complete settings.
+
+    Args:
+        settings: what to serve.
+        router: command line of the router; tests replace it.
+        prototype: the same of every prototype.
+        patient: an application that does not start is tried again, and meanwhile its requests get 503; otherwise it
+            ends all.
+    """
     hold_standard_files()
     set_up(settings.log_level)
     if settings.access_log:
@@ -49,7 +63,7 @@ def serve(settings: config.Settings, router: Sequence[str] = ROUTER, prototype: 
         for key, described in settings.listeners.items():
             opened = bind(config.parse(key), described.backlog or settings.backlog)
             listeners.append(replace(opened, application=described.application))
-        Supervisor(settings, listeners, router, prototype).run()
+        Supervisor(settings, listeners, router, prototype, patient=patient).run()
     finally:
         for listener in listeners:
             listener.close()

@@ -65,10 +65,16 @@ class Member:
             self.pidfd = None
 
 
-def free_range(members: Iterable[int], size: int) -> int | None:
-    """The first id of a range of `size` ids, none of which a living worker has; None if there is no such range."""
-    taken = {(number - FIRST_WORKER) // size for number in members}
-    return next((FIRST_WORKER + index * size for index in range(RANGES) if index not in taken), None)
+def free_range(members: Iterable[int], size: int, first: int = FIRST_WORKER) -> int | None:
+    """The first id of a range of `size` ids, none of which a living worker has; None if there is no such range.
+
+    Args:
+        members: ids of the application's living workers.
+        size: of one range.
+        first: the first id of the application.
+    """
+    taken = {(number - first) // size for number in members}
+    return next((first + index * size for index in range(RANGES) if index not in taken), None)
 
 
 class Introducible(Protocol):

@@ -22,8 +22,9 @@ def test_every_option_is_read() -> None:
         "--forwarded-allow-ips * --reload --log-level debug --access-log - --graceful-timeout 5 --set a=1 --set b=2"
     )
     assert cli.read(line.split()) == (
-        "m:a",
+        "run",
         {
+            "target": "m:a",
             "bind": ["h:1", "unix:/x"],
             "workers": 3,
             "threads": 8,
@@ -43,7 +44,8 @@ def test_every_option_is_read() -> None:
 
 def test_nothing_given_is_nothing_said() -> None:
     """Options that are not given do not appear: their defaults belong to the settings."""
-    assert cli.read(["run", "m"]) == ("m", {})
+    assert cli.read(["run", "m"]) == ("run", {"target": "m"})
+    assert cli.read(["serve", "f"]) == ("serve", {"file": "f"})
 
 
 @pytest.mark.parametrize(
@@ -52,6 +54,10 @@ def test_nothing_given_is_nothing_said() -> None:
         ("", "the following arguments are required: COMMAND"),
         ("run", "the following arguments are required: MODULE[:ATTRIBUTE]"),
         ("hello:app -w 2", "did you mean: bridged run hello:app"),
+        ("config.json --check", "did you mean: bridged serve config.json"),
+        ("serve", "the following arguments are required: FILE"),
+        ("serve f --chek", "unknown option --chek; did you mean '--check'?"),
+        ("serve f -w 2", "unknown option -w; the rest stands in the file"),
         ("run m --wokers 2", "unknown option --wokers; did you mean '--workers'?"),
         ("run m --work 2", "unknown option --work; did you mean '--workers'?"),
         ("run m --port=80", "unknown option --port; here it is --bind HOST:NUMBER"),

@@ -57,6 +57,14 @@ class Root:
         return "" if right else "a path that starts with / and does not end with it"
 
 
+class Prefix:
+    """A path prefix below which an application is served: empty, or with a slash in front."""
+
+    def expected(self, value: str) -> str:
+        """What is expected instead of `value`; empty if it is right."""
+        return "" if not value or value.startswith("/") else "a path that starts with /"
+
+
 class Peer:
     """Who may be believed."""
 
@@ -150,7 +158,7 @@ class Application:
     type: str = "python"  #: "python", "python 3", "python 3.11"
     protocol: Annotated[str, OneOf(PROTOCOLS)] = "auto"  #: "auto" = recognised by the look of the callable
     threads: Annotated[int, Range(1, MOST_THREADS)] = 1  #: of one worker that serves WSGI
-    prefix: Annotated[str, Root()] = ""  #: root_path, SCRIPT_NAME of requests below it; cuts nothing off an ASGI path
+    prefix: Annotated[str, Prefix()] = ""  #: root_path, SCRIPT_NAME of requests below it; cuts nothing off an ASGI path
     root_path: Annotated[str, Root()] = ""  #: Bridge: what a proxy in front has cut off the path
     processes: Annotated[int, Range(1, MOST_PROCESSES)] = 1
     limits: Limits = field(default_factory=Limits)

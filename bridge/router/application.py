@@ -136,6 +136,7 @@ class Application:
         self.cancelled = 0  # requests whose client left before their end
         self.errors = 0  # answers in the application's place
         self._pumping = False
+        self._broken = False  # it could not be started, says main
         self._overdue: asyncio.TimerHandle | None = None
         self.largest_head = memory.chunk_size * memory.chunks  # bytes; a head has to fit into one segment
 
@@ -148,10 +149,19 @@ class Application:
             self._overdue = self.loop.call_at(exchange.due, self._expire)
         if not self._line and len(self.exchanges) < self._room and self._publish(exchange):
             return
-        if len(self._line) >= MAX_LINE:
+        if len(self._line) >= MAX_LINE or (self._broken and not self._room):
             exchange.refuse(503)
             return
         self._line[exchange] = None
+
+    def set_broken(self, *, broken: bool) -> None:
+        """Main says whether the last start has failed: then nobody waits for a worker as long as there is none."""
+        self._broken = broken
+        if broken and not self._room:
+            published = [each for each in self.exchanges.values() if self.tracking.state(each.stream) == State.QUEUED]
+            for exchange in [*self._line, *published]:
+                self._line.pop(exchange, None)
+                exchange.refuse(503)
 
     def withdraw(self, exchange: Waiting) -> None:
         """A request that waits in the line is admitted again later."""

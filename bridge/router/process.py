@@ -218,6 +218,8 @@ class Router:
             self._applications[message["application"]].introduce(message["worker"], message["pid"], Link.adopt(fds[0]))
         elif kind == "gone":
             self._applications[message["application"]].gone(message["worker"], message["pid"])
+        elif kind == "broken":
+            self._applications[message["application"]].set_broken(broken=bool(message["broken"]))
         elif kind == "drain":
             self._draining = self._loop.create_task(self._drain())
         elif kind == "reopen" and self._service is not None and self._service.access_log is not None:

@@ -240,18 +240,15 @@ class AsgiApplication:
 
     Args:
         target: the application.
-        root_path: what a proxy in front has cut off the path.
-        state: what lifespan startup left; None without lifespan.
+        scopes: make the scope of each request.
         loop: runs the requests.
         log: gets the application's tracebacks.
     """
 
-    def __init__(
-        self, target: Target, root_path: str, state: dict[str, Any] | None, loop: asyncio.AbstractEventLoop, log: Logger
-    ) -> None:
+    def __init__(self, target: Target, scopes: ScopeBuilder, loop: asyncio.AbstractEventLoop, log: Logger) -> None:
         self.target = target
         self.log = log
-        self.build = ScopeBuilder(root_path, state).build
+        self.build = scopes.build
         self.stopping = False  #: what still runs is being cancelled because the server stops
         self.tasks: set[asyncio.Task[None]] = set()  #: requests in flight; the loop itself refers to tasks only weakly
         self._held: list[RequestCycle] = []

@@ -23,6 +23,7 @@ from bridge.worker.asgi import AsgiApplication
 from bridge.worker.attach import Attached
 from bridge.worker.lifespan import Lifespan
 from bridge.worker.main_link import MainLink
+from bridge.worker.scope import ScopeBuilder
 from bridge.worker.types import Target
 
 BEAT = 1.0  #: seconds between two heartbeats
@@ -86,7 +87,8 @@ class AsgiServer:
             state = starting.result()
         except TargetError as error:
             return self._main.failed(error)
-        self._app = AsgiApplication(self._target, self._settings.root_path, state, self._loop, self._log)
+        scopes = ScopeBuilder(self._settings.root_path, state, self._settings.prefix)
+        self._app = AsgiApplication(self._target, scopes, self._loop, self._log)
         self._begin()
         await told
         return await self._leave(lifespan)

@@ -18,6 +18,7 @@ from bridge.ipc.signals import ignore
 from bridge.ipc.status import Row
 from bridge.log import log
 from bridge.worker.reload import Watcher
+from bridge.worker.surroundings import directories
 
 BROKEN = 70  #: exit status after an exception that the server let through (EX_SOFTWARE)
 
@@ -112,4 +113,4 @@ def _watch(application: config.Application, control: Link) -> None:
         with contextlib.suppress(PeerLost, OSError):
             control.send({"type": "changed", "path": path, "stamp": stamp})
 
-    Watcher(*application.path).start(report)
+    Watcher(*directories(application)).start(report)

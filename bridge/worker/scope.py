@@ -15,6 +15,8 @@ What the keys hold where servers differ:
   the bytes has `raw_path`.
 * A configured root path is what a proxy in front has cut off. It is put back: `path` and `raw_path` start with
   `root_path` (uvicorn has it so since 0.26; Starlette, FastAPI and Django cut it off again to find the route).
+* A prefix, below which the server hands requests to the application, is part of the path already. Where the path begins
+  with it, at the end of a segment, it counts as `root_path`; elsewhere it does not.
 * The path of an absolute-form target is the path inside it; `*` of `OPTIONS *` stays as it is, without a root
   path. A fragment, which no client should send, is dropped, as nginx does.
 """
@@ -53,17 +55,19 @@ class ScopeBuilder:
     Args:
         root_path: what a proxy in front cuts off the path; slashes at its end do not count.
         state: what lifespan startup left, of which every scope gets a shallow copy; None = no lifespan.
+        prefix: counts as part of `root_path` in paths that begin with it.
     """
 
-    __slots__ = ("_fields", "_known", "_lines", "_peers", "_raw_root", "_root_path", "_state")
+    __slots__ = ("_fields", "_known", "_lines", "_peers", "_prefix", "_raw_root", "_root_path", "_state")
 
-    def __init__(self, root_path: str = "", state: dict[str, Any] | None = None) -> None:
+    def __init__(self, root_path: str = "", state: dict[str, Any] | None = None, prefix: str = "") -> None:
         trimmed = root_path.rstrip("/")
         self._root_path = trimmed if not trimmed or trimmed.startswith("/") else "/" + trimmed
+        self._prefix = prefix.rstrip("/")
         self._raw_root = self._root_path.encode()
         self._state = state
         self._peers: dict[bytes, tuple[Client, Server]] = {}
-        self._lines: dict[bytes, tuple[str, str, bytes, bytes]] = {}
+        self._lines: dict[bytes, tuple[str, str, bytes, bytes, str]] = {}
         self._fields: dict[bytes, tuple[bytes, bytes]] = {}
         self._known = self._fields.get
 
@@ -80,7 +84,7 @@ class ScopeBuilder:
         lines = head.split(b"\r\n")
         peer, _, first = lines[0].rpartition(b"\n")
         addresses = self._peers.get(peer) or self._remember(peer)
-        method, path, raw_path, query = self._lines.get(first) or self._read_line(first)
+        method, path, raw_path, query, root_path = self._lines.get(first) or self._read_line(first)
         known, learn = self._known, self._learn
         scope: Scope = {
             "type": "http",
@@ -91,7 +95,7 @@ class ScopeBuilder:
             "path": path,
             "raw_path": raw_path,
             "query_string": query,
-            "root_path": self._root_path,
+            "root_path": root_path,
             "headers": [known(line) or learn(line) for line in lines[1:-2]],
             "client": addresses[0],
             "server": addresses[1],
@@ -101,18 +105,22 @@ class ScopeBuilder:
             scope["state"] = self._state.copy()
         return scope
 
-    def _read_line(self, line: bytes) -> tuple[str, str, bytes, bytes]:
-        """Method, path, raw path and query of a request line."""
+    def _read_line(self, line: bytes) -> tuple[str, str, bytes, bytes, str]:
+        """Method, path, raw path, query and root path of a request line."""
         method, _, rest = line.partition(b" ")
         target = rest.partition(b" ")[0]
         if target[:1] != b"/" or _HASH in target:
             target = origin_form(rest.lstrip(b" ").partition(b" ")[0])
         raw_path, mark, query = target.partition(b"?")
         path = (unquote_to_bytes(raw_path) if _PERCENT in raw_path else raw_path).decode("utf-8", "replace")
+        root_path = self._root_path
+        prefix = self._prefix
+        if prefix and path.startswith(prefix) and path[len(prefix) : len(prefix) + 1] in ("", "/"):
+            root_path += prefix
         if self._root_path and raw_path != b"*":
             path = self._root_path + path
             raw_path = self._raw_root + raw_path
-        parts = (method.decode(), path, raw_path, query)
+        parts = (method.decode(), path, raw_path, query, root_path)
         if not mark and len(line) <= LONGEST_FIELD:
             if len(self._lines) >= MAX_LINES:
                 self._lines.clear()

@@ -12,7 +12,7 @@ from bridge import config
 from bridge.errors import TargetError
 from bridge.ipc.link import Link
 from bridge.ipc.status import Row
-from bridge.worker import target
+from bridge.worker import surroundings, target
 from bridge.worker.asgi_server import AsgiServer
 from bridge.worker.main_link import MainLink
 
@@ -55,6 +55,7 @@ class WorkerServer:
         """Load, start, serve and leave; returns the exit status."""
         settings = self._settings
         try:
+            surroundings.enter(settings)
             loaded = self._load()
             interface = target.interface(loaded, settings.target, settings.protocol)
             if interface == "wsgi":

@@ -156,6 +156,10 @@ class Server:
         self.status: int | None = 0  #: expected exit status
         self.address: tuple[str, int] = ("", 0)
 
+    def add(self, *arguments: str) -> None:
+        """Further arguments of the command, before it is started."""
+        self._arguments += arguments
+
     def __enter__(self) -> Self:
         self._shared = set(os.listdir("/dev/shm"))
         self.main = subprocess.Popen(

@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from bridge.worker.asgi import AsgiApplication
+from bridge.worker.scope import ScopeBuilder
 from bridge.worker.types import Message, Receive, Scope, Send, Target
 from tests.worker.fake_stream import FakeStream
 
@@ -30,9 +31,8 @@ def length(size: int) -> tuple[bytes, bytes]:
 
 def application(target: Target, **settings: Any) -> AsgiApplication:
     loop = asyncio.get_running_loop()
-    return AsgiApplication(
-        target, settings.get("root_path", ""), settings.get("state"), loop, logging.getLogger("bridge")
-    )
+    scopes = ScopeBuilder(settings.get("root_path", ""), settings.get("state"))
+    return AsgiApplication(target, scopes, loop, logging.getLogger("bridge"))
 
 
 def serve(target: Target, stream: FakeStream | None = None, **settings: Any) -> FakeStream:

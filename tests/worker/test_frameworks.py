@@ -23,6 +23,7 @@ from starlette.routing import Mount, Route
 
 from bridge.ipc.message import UNKNOWN
 from bridge.worker.asgi import AsgiApplication
+from bridge.worker.scope import ScopeBuilder
 from bridge.worker.types import Target
 from tests.worker.django_project import django_project
 from tests.worker.fake_stream import FakeStream
@@ -41,7 +42,9 @@ def post(target: str, data: bytes, kind: str = "application/json") -> bytes:
 
 def serve(target: Target, stream: FakeStream, root_path: str = "") -> FakeStream:
     async def main() -> None:
-        app = AsgiApplication(target, root_path, {"pool": 7}, asyncio.get_running_loop(), logging.getLogger("bridge"))
+        app = AsgiApplication(
+            target, ScopeBuilder(root_path, {"pool": 7}), asyncio.get_running_loop(), logging.getLogger("bridge")
+        )
         app.start(stream)
         assert await app.drain(10) == 0
 
@@ -198,7 +201,7 @@ def test_starlette_client_leaves(watching: str, caplog: pytest.LogCaptureFixture
 
     async def main() -> None:
         target = Starlette(routes=[Route("/events", events)])
-        app = AsgiApplication(target, "", None, asyncio.get_running_loop(), logging.getLogger("bridge"))
+        app = AsgiApplication(target, ScopeBuilder(), asyncio.get_running_loop(), logging.getLogger("bridge"))
         stream = FakeStream(get("/events"))
         app.start(stream)
         await wait_for(lambda: len(stream.messages) > 3)
@@ -218,7 +221,7 @@ def test_starlette_client_leaves_within_its_upload(caplog: pytest.LogCaptureFixt
 
     async def main() -> None:
         app = AsgiApplication(
-            Starlette(routes=ROUTES), "", None, asyncio.get_running_loop(), logging.getLogger("bridge")
+            Starlette(routes=ROUTES), ScopeBuilder(), asyncio.get_running_loop(), logging.getLogger("bridge")
         )
         stream = FakeStream(post("/show/a", b"x" * 10), (b"xxx",), ended=False)
         app.start(stream)
@@ -327,7 +330,7 @@ def test_django_client_leaves(django_app: Target, caplog: pytest.LogCaptureFixtu
     """Django cancels its view when receive() says that the client left; nothing is logged as an error."""
 
     async def main() -> None:
-        app = AsgiApplication(django_app, "", None, asyncio.get_running_loop(), logging.getLogger("bridge"))
+        app = AsgiApplication(django_app, ScopeBuilder(), asyncio.get_running_loop(), logging.getLogger("bridge"))
         stream = FakeStream(get("/wait"))
         app.start(stream)
         for _ in range(20):

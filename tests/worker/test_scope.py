@@ -175,3 +175,23 @@ def test_request_line_for_a_log() -> None:
     assert request_line(PEER + b"GET /a?b HTTP/1.1\r\nHost: a\r\n\r\n") == "GET /a?b HTTP/1.1"
     assert request_line(PEER + b"GET /\x1b[31m\xff HTTP/1.1\r\n\r\n") == r"GET /\x1b[31m\xff HTTP/1.1"
     assert len(request_line(PEER + b"GET /" + b"a" * 9000 + b" HTTP/1.1\r\n\r\n", 100)) == 100
+
+
+@pytest.mark.parametrize(
+    ("target", "path", "root"),
+    [
+        (b"/shop/a?b", "/shop/a", "/shop"),
+        (b"/shop", "/shop", "/shop"),
+        (b"/shop/", "/shop/", "/shop"),
+        (b"/sh%6fp/a", "/shop/a", "/shop"),
+        (b"/shopping", "/shopping", ""),
+        (b"/other/shop", "/other/shop", ""),
+    ],
+)
+def test_prefix(target: bytes, path: str, root: str) -> None:
+    """A prefix that the path begins with counts as root path, at the end of a segment only; the path stays whole."""
+    request = PEER + b"GET " + target + b" HTTP/1.1\r\nHost: a\r\n\r\n"
+    scope = ScopeBuilder(prefix="/shop/").build(request, 0)
+    assert (scope["path"], scope["root_path"]) == (path, root)
+    scope = ScopeBuilder("/front", prefix="/shop").build(request, 0)
+    assert (scope["path"], scope["root_path"]) == ("/front" + path, "/front" + root)
