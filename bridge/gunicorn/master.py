@@ -26,7 +26,7 @@ from gunicorn.pidfile import Pidfile
 
 from bridge import __version__
 from bridge.child import describe
-from bridge.errors import ConfigError
+from bridge.errors import BridgeError, ConfigError
 from bridge.gunicorn import settings as settings_of
 from bridge.gunicorn.routers import Introduced, Order, Routers, command
 from bridge.gunicorn.sockets import address, close, listener, open_addresses
@@ -85,7 +85,7 @@ class Master(Keeper):
             self._judge(self.cfg)
             self._apply(self.cfg)
             self._use_router()
-        except (ConfigError, OSError) as error:
+        except (BridgeError, OSError) as error:
             self.log.error("%s", error)
             self.halt(reason="Bridge cannot serve this configuration.", exit_status=1)
         os.environ.pop("SERVER_SOFTWARE", None)  # gunicorn's name, which applications would show
@@ -97,7 +97,7 @@ class Master(Keeper):
         for line in judgement.warned:
             self.log.warning("%s", line)
         if judgement.refused:
-            raise ConfigError("bridge.gunicorn", "; ".join(judgement.refused))
+            raise BridgeError("; ".join(judgement.refused))
 
     def _apply(self, cfg: Any) -> None:
         """From now on workers are started with this configuration."""
