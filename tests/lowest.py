@@ -1,7 +1,7 @@
 """`make test-lowest`: the suite with the oldest version of everything that pyproject.toml still allows.
 
 "Everything" is what Bridge needs to run and to be built; the tools of the tests are the newest. The environment is
-.venvs/lowest. Arguments are handed to pytest. A bound without `>=` is an error: it could not be tested.
+.venvs/lowest-3.x. Arguments are handed to pytest. A bound without `>=` is an error: it could not be tested.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ import tomllib
 
 from tests.every_python import ROOT
 
-HOME = ROOT / ".venvs" / "lowest"
+HOME = ROOT / ".venvs" / f"lowest-{sys.version_info[0]}.{sys.version_info[1]}"
 
 
 def lowest(requirements: list[str]) -> list[str]:

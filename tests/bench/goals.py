@@ -40,6 +40,7 @@ def verdicts(results: Results) -> Iterator[str]:
             yield f"not measured  {goal}"
             continue
         cpu, peer = ours.middle("cpu_us"), theirs.middle("cpu_us")
-        reached = cpu <= goal.part * peer or cpu <= goal.microseconds
+        reached = not ours.errors and (cpu <= goal.part * peer or cpu <= goal.microseconds)
+        errors = f", {ours.errors} errors" if ours.errors else ""
         word = "reached     " if reached else "NOT REACHED "
-        yield f"{word}  {goal}: {cpu:,.1f} µs against {peer:,.1f} µs = {cpu / peer:.2f}"
+        yield f"{word}  {goal}: {cpu:,.1f} µs against {peer:,.1f} µs = {cpu / peer:.2f}{errors}"

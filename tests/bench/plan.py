@@ -9,9 +9,9 @@ from fnmatch import fnmatch
 from tests.bench.rows import ROWS, Row
 from tests.bench.servers import SERVERS, Server
 
-STARTING = 2.0  #: seconds that a server takes to start, be checked and stop, about
+STARTING = 0.8  #: seconds that a server takes to start, be checked and stop, about
 WARMING = 1  #: seconds of load before a server is measured
-AROUND = 0.4  #: seconds beside each measurement
+AROUND = 0.1  #: seconds beside each measurement
 
 
 @dataclass(frozen=True)

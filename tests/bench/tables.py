@@ -98,7 +98,8 @@ def cell(case: Case | None, *, best: bool) -> str:
     if case is None:
         return "-"
     cpu = number(case.middle("cpu_us"))
-    return f"{f'**{cpu}**' if best else cpu} · {case.middle('requests_per_second'):,.0f}"
+    errors = f" ({case.errors} errors)" if case.errors else ""
+    return f"{f'**{cpu}**' if best else cpu} · {case.middle('requests_per_second'):,.0f}{errors}"
 
 
 def short(results: Results, interface: str, workers: int) -> list[str]:
@@ -111,8 +112,10 @@ def short(results: Results, interface: str, workers: int) -> list[str]:
     for row in ROWS:
         for count in results.connections(row.name) if row.interface == interface else ():
             cases = [results.get(row.name, count, server.name, 1 if server.router else workers) for server in servers]
-            least = min((case.middle("cpu_us") for case in cases if case), default=0.0)
-            cells = [cell(case, best=case is not None and case.middle("cpu_us") == least) for case in cases]
+            least = min((case.middle("cpu_us") for case in cases if case and not case.errors), default=0.0)
+            cells = [
+                cell(case, best=bool(case and not case.errors and case.middle("cpu_us") == least)) for case in cases
+            ]
             measured = measured or any(case and case.key.workers == workers for case in cases)
             lines.append(f"| {title_of(row, count)} | {' | '.join(cells)} |")
     return [*lines, ""] if measured else []

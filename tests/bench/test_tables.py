@@ -58,6 +58,16 @@ def test_readme_has_a_table_for_two_processes_only_if_measured() -> None:
     assert "| hello, 64 connections | **20.0** · 1,000 | 30.0 · 1,000 | - | - |" in text
 
 
+def test_errors_win_nothing() -> None:
+    """Whoever answers some requests wrongly is not the cheapest, reaches no goal, and the errors are said."""
+    made = results(uvicorn=16.0)
+    made.add(Key("hello-asgi", 64, 1, "bridge"), Figures(1000.0, 1.0, 2.0, 8.0, 50.0, 7))
+    assert "| 8.00 · 1,000 (7 errors) | **16.0** · 1,000 |" in readme(made, "x.json")
+    first = next(verdicts(made))
+    assert first.startswith("NOT REACHED")
+    assert first.endswith("7 errors")
+
+
 def test_failures_are_shown() -> None:
     """What could not be measured is said, with the reason."""
     made = results(bridge=20.0)
