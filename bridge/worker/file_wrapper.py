@@ -56,10 +56,8 @@ def part_of_file(filelike: Any) -> Part | None:
     read = getattr(filelike, "read", None)
     owner: Any = getattr(read, "__self__", None)
     plain = owner.__class__ is io.FileIO or (owner.__class__ in _BUFFERED and owner.raw.__class__ is io.FileIO)
-    if not plain or getattr(read, "__name__", "") != "read":
+    if not plain:
         return None
-    if owner.__class__ is io.BufferedRandom:
-        owner.flush()
     try:
         file, offset = owner.fileno(), owner.tell()
         status = os.fstat(file)

@@ -94,7 +94,6 @@ class WsgiApplication:
             response.fail()
         if result.__class__ is not list:
             self._close(result, stream)
-        response.phase = OVER
         body.close()
         if not stream.over:
             stream.abort()

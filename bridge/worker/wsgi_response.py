@@ -183,7 +183,7 @@ class WsgiResponse:
         """End a response that is not over: with a whole answer while its head is held, else visibly broken."""
         phase, self.phase = self.phase, OVER
         stream = self._stream
-        if phase == OPEN or (phase != OVER and stream.cancelled()):
+        if phase == OPEN:
             stream.abort()
         elif phase != OVER:
             try:

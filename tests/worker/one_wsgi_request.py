@@ -20,9 +20,29 @@ Start = Callable[..., Any]
 def serve(target: WsgiTarget, stream: FakeSyncStream | None = None, **settings: Any) -> FakeSyncStream:
     """Run one request to its end."""
     stream = stream or FakeSyncStream()
-    WsgiApplication(target, logging.getLogger("bridge"), **settings).run(stream)
+    log = logging.getLogger("bridge")
+    claims = Claims()
+    log.addHandler(claims)
+    try:
+        WsgiApplication(target, log, **settings).run(stream)
+    finally:
+        log.removeHandler(claims)
+    if claims.failed:
+        raise claims.failed[0]
     assert stream.over
     return stream
+
+
+class Claims(logging.Handler):
+    """What a test claims inside an application fails the test: the gateway logs it like any other exception."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.failed: list[BaseException] = []
+
+    def emit(self, record: logging.LogRecord) -> None:
+        if record.exc_info and isinstance(record.exc_info[1], (AssertionError, pytest.fail.Exception)):
+            self.failed.append(record.exc_info[1])
 
 
 def answers(result: Any, *headers: tuple[str, str], status: str = "200 OK") -> WsgiTarget:

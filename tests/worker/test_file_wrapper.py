@@ -5,6 +5,7 @@ from __future__ import annotations
 import gzip
 import io
 import os
+import stat
 import tempfile
 from collections.abc import Callable
 from pathlib import Path
@@ -173,8 +174,17 @@ def test_file_that_is_shorter_than_it_says(monkeypatch: pytest.MonkeyPatch, tmp_
     assert (stream.body, stream.complete) == (b"x" * 4096, True)
 
 
+def test_device(file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Only a regular file is sent by descriptor, whatever position and size a device claims to have."""
+    status = os.stat_result((stat.S_IFBLK | 0o600, 0, 0, 1, 0, 0, len(LARGE), 0, 0, 0))
+    with file.open("rb") as opened:
+        assert part_of_file(opened) is not None
+        monkeypatch.setattr("bridge.worker.file_wrapper.os.fstat", lambda file: status)
+        assert part_of_file(opened) is None
+
+
 def test_file_that_is_written_and_sent() -> None:
-    """What stands in Python's buffer is in the file before it is sent."""
+    """A temporary file that the application has just written is sent from where it stands."""
     temporary = tempfile.TemporaryFile()  # noqa: SIM115 - the gateway closes it
     temporary.write(LARGE + b"tail")
     temporary.seek(1)

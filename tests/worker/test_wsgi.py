@@ -223,6 +223,7 @@ def test_length_of_a_head_response() -> None:
     assert serve(answers(iter([b"a", b"b"])), FakeSyncStream(HEAD)).length == UNKNOWN
     assert serve(answers([], ("Content-Length", "9"), status="304 Not Modified")).length == 9
     assert serve(answers([], ("Content-Length", "0"), status="204 No Content")).length == UNKNOWN
+    assert serve(answers([b"body"], status="204 No Content"), FakeSyncStream(HEAD)).length == UNKNOWN
 
 
 def test_environ_of_a_gateway() -> None:
@@ -313,6 +314,24 @@ def test_what_outlives_its_request_is_dead() -> None:
     assert stream.messages == [("respond", b"a", True)]
 
 
+@pytest.mark.parametrize("written", [b"", b"a"])
+def test_what_outlives_a_failed_request_is_dead(written: bytes, caplog: pytest.LogCaptureFixture) -> None:
+    """write() reaches nothing after its request has failed, before the head or behind it."""
+    kept: list[Any] = []
+
+    def target(environ: Environ, start_response: Start) -> list[bytes]:
+        kept.append(start_response("200 OK", []))
+        if written:
+            kept[0](written)
+        raise LookupError
+
+    stream = fails(target, caplog)
+    sent = list(stream.messages)
+    with pytest.raises(RuntimeError, match="after the response was over"):
+        kept[0](b"late")
+    assert stream.messages == sent
+
+
 def test_requests_leave_no_circles(caplog: pytest.LogCaptureFixture) -> None:
     """The environ of a request is freed at its end, by counting alone, also when the application raised."""
 
@@ -326,20 +345,22 @@ def test_requests_leave_no_circles(caplog: pytest.LogCaptureFixture) -> None:
         marks.append(weakref.ref(mark))
         if len(marks) == 3:
             raise LookupError
+        if len(marks) == 4:
+            start_response("200 OK", [])(b"a")
         try:
             raise ValueError
         except ValueError:
-            start_response("200 OK", [], sys.exc_info() if len(marks) == 2 else None)
+            start_response("200 OK", [], sys.exc_info() if len(marks) != 1 else None)
         return [b"a"]
 
     caplog.set_level(logging.CRITICAL, "bridge")  # a record holds the exception, and that its frames
     gc.disable()
     try:
-        for _ in range(3):
+        for _ in range(4):
             serve(target)
     finally:
         gc.enable()
-    assert [mark() for mark in marks] == [None] * 3
+    assert [mark() for mark in marks] == [None] * 4
 
 
 def test_threads_share_an_application() -> None:

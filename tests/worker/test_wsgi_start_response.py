@@ -238,6 +238,21 @@ def test_write_takes_bytes(data: Any, caplog: pytest.LogCaptureFixture) -> None:
     assert "TypeError: write() takes bytes" in caplog.text
 
 
+def test_write_without_bytes_asks_too() -> None:
+    """write() of nothing, which sends nothing, still tells that the client left."""
+    stream = FakeSyncStream()
+
+    def target(environ: Environ, start_response: Start) -> Iterable[bytes]:
+        write = start_response("200 OK", [])
+        write(b"one")
+        stream.gone = True
+        with pytest.raises(ClientDisconnect):
+            write(b"")
+        return []
+
+    assert serve(target, stream).body == b"one"
+
+
 def test_write_for_a_head_request() -> None:
     """A HEAD drops what is written."""
 
