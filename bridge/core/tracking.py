@@ -11,6 +11,9 @@ from bridge.errors import RemoteProtocolError
 if TYPE_CHECKING:
     from typing_extensions import Buffer  # comes with the type checker; nothing to install
 
+_SLOT, _GENERATION, _STATE = 0xFFFFFFFF, 32, 24  # of a stream; where a word has these, see layout.h
+_CANCELLED = (Numbers.CANCELLED, Numbers.CANCELLING)
+
 
 class Tracking(Numbers):
     """One 64-bit word per request in flight: generation of its slot, state, owner.
@@ -25,7 +28,7 @@ class Tracking(Numbers):
         create: lay all words out as FREE; False joins.
     """
 
-    __slots__ = ("_handle", "_owner", "_pins")
+    __slots__ = ("_handle", "_owner", "_pins", "_words")
 
     @staticmethod
     def bytes_needed(slots: int) -> int:
@@ -37,6 +40,7 @@ class Tracking(Numbers):
         self._owner = checked_owner(owner)
         self._handle = new_handle("tracking")
         self._pins = whole
+        self._words = memoryview(memory)[offset + self.bytes_needed(0) : offset + self.bytes_needed(slots)].cast("Q")
         if lib.bridge_tracking_open(self._handle, address, slots, owner, create) < 0:
             raise RemoteProtocolError("the memory holds no tracking words of this version")
 
@@ -63,6 +67,14 @@ class Tracking(Numbers):
     def state(self, stream: int) -> int:
         """The state of a stream, or LOST if its slot is in another generation."""
         return lib.bridge_tracking_state(self._handle, stream)
+
+    def cancelled(self, stream: int) -> bool:
+        """Whether nobody waits for a stream that was claimed, as far as a plain look can tell; calls nothing in C.
+
+        Advisory: it orders no other memory. Whoever acts on the stream is told by `move` or `answer`.
+        """
+        word = self._words[stream & _SLOT]
+        return word >> _GENERATION != stream >> _GENERATION or (word >> _STATE) & 0xFF in _CANCELLED
 
     def owner(self, stream: int) -> int:
         """Who claimed a stream, 0 if nobody has, or LOST if its slot is in another generation."""

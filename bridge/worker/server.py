@@ -5,6 +5,7 @@ What follows after that is the life of an `asgi_server` or of a `wsgi_server`; b
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable
 from typing import Any, Protocol
 
@@ -15,6 +16,8 @@ from bridge.ipc.status import Row
 from bridge.worker import surroundings, target
 from bridge.worker.asgi_server import AsgiServer
 from bridge.worker.main_link import MainLink
+from bridge.worker.wsgi import WsgiApplication
+from bridge.worker.wsgi_server import WsgiServer
 
 
 class Serving(Protocol):
@@ -58,11 +61,13 @@ class WorkerServer:
             surroundings.enter(settings)
             loaded = self._load()
             interface = target.interface(loaded, settings.target, settings.protocol)
-            if interface == "wsgi":
-                raise TargetError(f'"{settings.target}" is a WSGI application, which is not served yet')
         except TargetError as error:
             return self._main.failed(error)
-        serving = AsgiServer(settings, self._main, self._row, loaded)
+        serving: Serving
+        if interface == "asgi":
+            serving = AsgiServer(settings, self._main, self._row, loaded)
+        else:
+            serving = WsgiServer(settings, self._main, self._row, self._gateway(loaded))
         self._serving = serving
         for graceful in self._told:
             serving.stop(graceful)
@@ -74,6 +79,11 @@ class WorkerServer:
             self._serving.stop(graceful)
         else:
             self._told.append(graceful)
+
+    def _gateway(self, loaded: Any) -> WsgiApplication:
+        settings = self._settings
+        log = logging.getLogger("bridge")
+        return WsgiApplication(loaded, log, settings.root_path, settings.prefix, settings.threads, settings.processes)
 
     def _import(self) -> Any:
         settings = self._settings

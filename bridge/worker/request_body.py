@@ -1,0 +1,109 @@
+"""The body of a WSGI request, which is all there before the request is: in its message, in shared memory, or in a file.
+
+Of shared memory it is read in place. A file's descriptor is asked for at the first read, for many a request is refused
+before anybody looks at its body.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from typing import Protocol
+
+from bridge.errors import StreamCancelled
+from bridge.ipc.message import HEADER, WANT
+from bridge.worker.thread_router import ThreadRouter
+
+
+class Seat(Protocol):
+    """What a body needs from the thread that reads it: `worker.seat.Seat`."""
+
+    router: ThreadRouter
+
+    @property
+    def cancelled(self) -> Callable[[int], bool]:
+        """Whether nobody waits for a stream any more, at a look."""
+
+    def send(self, message: bytes) -> None:
+        """Send a message that does not change its stream's state."""
+
+    def wait(self, ready: Callable[[], bool], stream: int = 0) -> bool:
+        """Sleep until `ready()`; raises StreamCancelled when nobody waits for the stream any more."""
+
+
+class RequestBody:
+    """See the head of the file.
+
+    Args:
+        seat: where the request was claimed.
+        stream: its number.
+        pieces: the bytes, unless they are in a file.
+        in_file: bytes of the file; None = it is in the pieces.
+        shared: some of the pieces are in shared memory, and the router waits for it.
+    """
+
+    __slots__ = ("_asked", "_file", "_in_file", "_pieces", "_seat", "_shared", "_stream", "size")
+
+    def __init__(self, seat: Seat, stream: int, pieces: list[memoryview], in_file: int | None, *, shared: bool) -> None:
+        self.size = sum(map(len, pieces)) if in_file is None else in_file
+        self._seat = seat
+        self._stream = stream
+        self._pieces = pieces
+        self._in_file = in_file is not None
+        self._shared = shared
+        self._file = -1
+        self._asked = False
+
+    def read(self, offset: int, size: int) -> bytes:
+        """`size` bytes from `offset`: fewer only where the body ends. `offset` never goes back.
+
+        Raises:
+            StreamCancelled: nobody waits any more.
+        """
+        end = min(offset + size, self.size)
+        if self._in_file:
+            return self._read_file(offset, end - offset)
+        found = []
+        start = 0
+        for piece in self._pieces:
+            stop = start + len(piece)
+            if offset < stop and start < end:
+                found.append(piece[max(0, offset - start) : end - start])
+            start = stop
+        data = b"".join(found)
+        if self._shared:
+            if self._seat.cancelled(self._stream) or not self._seat.router.alive:
+                raise StreamCancelled  # and the memory may be another request's by now
+            if end == self.size:
+                self._pieces, self._shared = [], False
+                self._seat.send(HEADER.pack(self._stream, WANT, 0, 0, 0, end, 0, 0))
+        return data
+
+    def file_arrived(self, file: int) -> None:
+        """The descriptor, which is this object's from now on; the main thread calls it, under the router's lock."""
+        if self._file >= 0:
+            os.close(self._file)
+        self._file = file
+
+    def close(self) -> None:
+        """The request is over."""
+        if self._asked:
+            router = self._seat.router
+            with router.changed:
+                router.bodies.pop(self._stream, None)
+                file, self._file = self._file, -1
+            if file >= 0:
+                os.close(file)
+        self._pieces = []
+
+    def _read_file(self, offset: int, size: int) -> bytes:
+        if self._file < 0:
+            if not self._asked:
+                self._asked = True
+                self._seat.router.bodies[self._stream] = self
+                self._seat.send(HEADER.pack(self._stream, WANT, 0, 0, 0, 0, 0, 0))
+            self._seat.wait(lambda: self._file >= 0, self._stream)
+        data = os.pread(self._file, size, offset)
+        while len(data) < size and (more := os.pread(self._file, size - len(data), offset + len(data))):
+            data += more
+        return data

@@ -1,0 +1,214 @@
+"""One router, as all threads of a WSGI worker share it.
+
+Requests never pass through here: each thread takes them from the application's queue itself (`seat`). What does is
+the rest of what a router says: that nobody waits for a request any more, that bytes of a response have left, that
+there is room again, and over the link segments and files. The main thread receives all that and tells the threads which
+wait for it, through one condition.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import threading
+from collections.abc import Callable
+from typing import Any, Protocol
+
+from bridge.core import BATCH, COUNT, STARVED
+from bridge.errors import PeerLost, RemoteProtocolError
+from bridge.ipc.dispatcher import dispatch
+from bridge.ipc.doorbell import Doorbell
+from bridge.ipc.handshake import Attachment, Handles, attached
+from bridge.ipc.message import WINDOW
+from bridge.ipc.port import WAITER
+from bridge.ipc.segment import Segment
+
+
+class Response(Protocol):
+    """A response that goes on when the client has taken some of it."""
+
+    def acknowledged(self, size: int) -> None:
+        """`size` bytes of it have left for the client."""
+
+
+class Body(Protocol):
+    """A request body that lies in a file."""
+
+    def file_arrived(self, file: int) -> None:
+        """Its descriptor, which is the body's from now on."""
+
+
+class ThreadRouter:
+    """See the head of the file. Methods are the main thread's, but for those of which it is said.
+
+    Args:
+        attachment: what the handshake brought.
+        wake: makes the main thread look at `failed`; called by any thread.
+    """
+
+    def __init__(self, attachment: Attachment, wake: Callable[[], None]) -> None:
+        self.port = attachment.port
+        self.window = attachment.geometry.window
+        self.waiters = dict(zip(attachment.waiters, attachment.bells, strict=True))
+        self.alive = True  #: nobody waits for anything otherwise; threads read it
+        self.failed = False  #: the main thread is to end this router
+        self.changed = threading.Condition()  #: something has happened that a thread may wait for
+        self.streams: dict[int, Response] = {}  #: those that asked to be told when bytes have left
+        self.bodies: dict[int, Body] = {}  #: those that asked for a file
+        self._attachment = attachment
+        self._wake = wake
+        self._segments: dict[int, Segment] = {}
+        self._receiving = threading.Lock()
+        self._holders = 1  # threads that have a seat here, and the main thread
+
+    def open(self, limit: int) -> None:
+        """Tell the router that the application is ready, and how many requests it takes at once."""
+        self._say(limit)
+        self.on_bell()
+
+    def drain(self) -> None:
+        """Tell the router that no more requests are taken; those that run go on."""
+        self._say(0)
+
+    def _say(self, limit: int) -> None:
+        try:
+            self.port.link.send(attached(limit, "wsgi"))
+        except PeerLost:
+            self.failed = True
+
+    def on_bell(self) -> None:
+        """The router has put something into an empty queue, made room in a full one, or freed memory."""
+        incoming = self.port.incoming
+        self.port.bell.hush()
+        try:
+            while True:
+                result = incoming.drain(BATCH)
+                if result & STARVED:
+                    self.port.peer_bell.ring()
+                if result & COUNT:
+                    dispatch(incoming, result & COUNT, self._on_message)
+                elif incoming.doze(WAITER):
+                    break
+        except RemoteProtocolError as error:
+            self.fail(error)
+        with self.changed:
+            self.changed.notify_all()
+
+    def _on_message(  # noqa: PLR0913 - the parts of one message
+        self,
+        stream: int,
+        kind: int,
+        flags: int,  # noqa: ARG002 - as every handler of messages
+        size: int,
+        number: int,  # noqa: ARG002
+        head: int,  # noqa: ARG002
+        descriptors: list[tuple[int, int, int]] | None,  # noqa: ARG002
+        inline: bytes,  # noqa: ARG002
+    ) -> None:
+        # That a stream is cancelled stands in its word, where its thread looks; it has to be woken, no more.
+        if kind == WINDOW and (response := self.streams.get(stream)) is not None:
+            response.acknowledged(size)
+
+    def on_link(self) -> None:
+        """The link is readable: segments and files, or the router's end."""
+        try:
+            self._receive()
+        except PeerLost:
+            self.failed = True
+        except (RemoteProtocolError, OSError) as error:
+            self.fail(error)
+        with self.changed:
+            self.changed.notify_all()
+
+    def end(self) -> None:
+        """The router is gone: nobody waits for anything that came from it."""
+        with self.changed:
+            self.alive = False
+            self.changed.notify_all()
+        self.let_go()
+
+    # Of any thread
+
+    def handles(self) -> Handles:
+        """Handles for one thread, which calls `let_go` when it needs nothing of this router any more.
+
+        Raises:
+            RemoteProtocolError, OSError, ValueError: the shared memory cannot be used.
+        """
+        with self.changed:
+            handles = self._attachment.handles()
+            self._holders += 1
+        return handles
+
+    def let_go(self) -> None:
+        """The last one to let go closes everything: no thread may ring a number that is another file's by then."""
+        with self.changed:
+            self._holders -= 1
+            if self._holders:
+                return
+        self.port.close()
+        for segment in self._segments.values():
+            segment.close()
+        for bell in self.waiters.values():
+            bell.close()
+
+    def bell_of(self, waiter: int) -> Doorbell | None:
+        """The bell of one of this worker's own threads."""
+        return self.waiters.get(waiter)
+
+    def view(self, number: int, first: int, size: int) -> memoryview:
+        """The bytes behind a descriptor, in place.
+
+        Raises:
+            RemoteProtocolError: it names nothing that there is.
+        """
+        segment = self._segments.get(number)
+        if segment is None:
+            try:
+                self._receive()  # its descriptor was sent before the message, over the link
+            except PeerLost:
+                self._wake()
+            segment = self._segments.get(number)
+        if segment is None or not segment.covers(first, size):
+            raise RemoteProtocolError(f"descriptor ({number}, {first}, {size}) names no chunks of this application")
+        start = segment.data_offset + first * segment.chunk_size
+        return memoryview(segment.memory)[start : start + size]
+
+    def fail(self, error: Exception) -> None:
+        """The router, or another worker that shares its memory, has broken it: the main thread leaves the router."""
+        if not self.failed:
+            self.failed = True
+            logging.getLogger("bridge").error("leaving the router: %s", error)
+        self._wake()
+
+    def _receive(self) -> None:
+        with self._receiving:
+            while received := self.port.link.receive():
+                self._on_link_message(*received)
+
+    def _on_link_message(self, message: dict[str, Any], fds: list[int]) -> None:
+        kind, number = message.get("type"), message.get("segment" if message.get("type") == "segment" else "stream")
+        try:
+            if len(fds) != 1 or not isinstance(number, int):
+                raise RemoteProtocolError(f"unexpected message {kind!r} from the router")
+            if kind == "segment":
+                geometry, owner = self._attachment.geometry, self._attachment.worker
+                segment = Segment(fds[0], number, geometry.chunk_size, geometry.chunks, owner, create=False)
+                self._segments[number] = segment
+            elif kind == "body":
+                self._on_file(number, fds[0])
+            else:
+                raise RemoteProtocolError(f"unexpected message {kind!r} from the router")
+        except BaseException:
+            for fd in fds:
+                os.close(fd)
+            raise
+
+    def _on_file(self, stream: int, file: int) -> None:
+        with self.changed:
+            body = self.bodies.get(stream)
+            if body is not None:
+                body.file_arrived(file)
+                self.changed.notify_all()
+                return
+        os.close(file)  # the request has ended meanwhile

@@ -1,0 +1,350 @@
+"""One request as a thread sees it: its body, which is all there, its response, and whether anybody still waits.
+
+The last message of a small response stays here until the thread looks for its next request, because both are one call
+into the core (`rest`); whoever lets the client wait meanwhile calls `flush`. A larger body is copied into chunks of
+this worker's segment, at most `window` bytes of it at a time; then the thread sleeps until the router says that bytes
+have left.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+from collections.abc import Callable
+from struct import Struct
+from typing import Protocol
+
+from bridge.errors import PeerLost, StreamCancelled
+from bridge.ipc.message import ABORT, ACK, DATA, DESCRIPTOR, FILE, HEADER, LAST, MAX_DESCRIPTORS, RESPONSE
+from bridge.ipc.segment import Segment
+from bridge.ipc.stream import Event
+from bridge.worker.request_body import RequestBody
+from bridge.worker.thread_router import ThreadRouter
+
+PART = Struct("<QQ")  #: offset and bytes of the part of a file that is sent
+COPIED = 262144  #: bytes of a file that are read at once where the router cannot be given its descriptor
+
+_pack = HEADER.pack
+
+
+class Seat(Protocol):
+    """What a stream needs from the thread that runs it: `worker.seat.Seat`."""
+
+    router: ThreadRouter
+    segment: Segment
+    room: int  #: payload bytes that fit into a queue item
+
+    @property
+    def cancelled(self) -> Callable[[int], bool]:
+        """Whether nobody waits for a stream any more, at a look."""
+
+    def answer(self, stream: int, event: Event, message: bytes) -> None:
+        """Change the stream's state and send; raises StreamCancelled when nobody waits any more."""
+
+    def give_up(self, stream: int, message: bytes) -> None:
+        """End the stream in whatever state it is, and send."""
+
+    def send(self, message: bytes) -> None:
+        """Send a message that does not change its stream's state."""
+
+    def wait(self, ready: Callable[[], bool], stream: int = 0) -> bool:
+        """Sleep until `ready()`; raises StreamCancelled when nobody waits for the stream any more."""
+
+
+class ThreadStream:
+    """See the head of the file; `worker.types.SyncStream` is what the application's side uses of it.
+
+    Args:
+        seat: where the request was claimed.
+        stream: its number.
+        number: version and scheme bits of the REQUEST.
+        head: peer block and request head.
+        body: the request body; None = there is none.
+        complete: whether that is all of it.
+    """
+
+    __slots__ = (
+        "_acknowledged",
+        "_asked",
+        "_body",
+        "_registered",
+        "_rest",
+        "_said",
+        "_seat",
+        "_sent",
+        "_stream",
+        "complete",
+        "head",
+        "number",
+        "over",
+        "size",
+    )
+
+    def __init__(
+        self,
+        seat: Seat,
+        stream: int,
+        number: int,
+        head: bytes,
+        body: RequestBody | None,
+        *,
+        complete: bool,
+    ) -> None:
+        self.head = head
+        self.number = number
+        self.over = False
+        self.complete = complete  #: the whole request body has come; a thread runs nothing else
+        self.size = body.size if body else 0
+        self._seat = seat
+        self._stream = stream
+        self._body = body
+        self._registered = False  # the router has something to say to it
+        self._rest = b""  # the last message, if it has not been sent
+        self._said = False  # the last message is out
+        self._sent = 0  # bytes of the response
+        self._acknowledged = 0  # of these have left for the client; the main thread writes it
+        self._asked = False  # the router will say when bytes have left
+
+    def cancelled(self) -> bool:
+        """Whether nobody waits for the response any more; costs a look at shared memory, no call into C."""
+        return self._seat.cancelled(self._stream) or not self._seat.router.alive
+
+    def read(self, offset: int, size: int) -> bytes:
+        """`size` bytes of the request body from `offset`: fewer only where the body ends. `offset` never goes back.
+
+        Raises:
+            StreamCancelled: nobody waits any more.
+        """
+        return self._body.read(offset, size) if self._body else b""
+
+    # Response
+
+    def respond(self, status: int, block: bytes, size: int, flags: int, body: bytes, last: bool) -> None:
+        """Send the head, and the body as far as it is known; waits while there is no room. See `SyncStream`."""
+        length = len(block) + len(body)
+        if length <= self._seat.room:
+            flags |= LAST if last else self._count(len(body))
+            self._emit(_pack(self._stream, RESPONSE, flags, 0, length, size, status, len(block)) + block + body, last)
+            return
+        segment = self._seat.segment
+        if len(block) > segment.chunk_size * segment.count:
+            logging.getLogger("bridge").error(
+                "a response head of %d bytes is more than shared memory takes", len(block)
+            )
+            self.abort()
+            raise StreamCancelled
+        if len(block) > self._seat.room - DESCRIPTOR.size:
+            self._send_head(status, block, size, flags, last and not body)
+            if body:
+                self._send_pieces(None, body, last)
+        else:
+            self._send_pieces((flags, size, status, block), body, last)
+
+    def send(self, body: bytes, last: bool) -> None:
+        """Send more of the body; everything else as `respond`."""
+        if len(body) > self._seat.room:
+            self._send_pieces(None, body, last)
+            return
+        if self._sent - self._acknowledged >= self._seat.router.window:
+            self._wait(lambda: self._sent - self._acknowledged < self._seat.router.window)
+        flags = LAST if last else self._count(len(body))
+        self._emit(_pack(self._stream, DATA, flags, 0, len(body), 0, 0, 0) + body, last)
+
+    def send_file(self, file: int, offset: int, count: int) -> None:
+        """The rest of the response is `count` bytes of a regular file from `offset`. See `SyncStream`."""
+        try:
+            self._seat.router.port.link.send({"type": "file", "stream": self._stream}, [file])
+        except PeerLost:  # gone, or so busy that its end of the link is full
+            self._copy_file(file, offset, count)
+            return
+        self._emit(_pack(self._stream, DATA, FILE | LAST, 0, PART.size, 0, 0, 0) + PART.pack(offset, count), last=True)
+
+    def flush(self) -> None:
+        """What was given goes out now, not with the thread's next step."""
+        if self._rest:
+            message, self._rest = self._rest, b""
+            try:
+                self._seat.answer(self._stream, Event.FINISH, message)
+                self._said = True
+            except StreamCancelled:
+                pass  # it is over in any case; `rest` sees to its end
+
+    def abort(self) -> None:
+        """The response cannot be completed: the client must see it broken; harmless when over."""
+        if not self.over:
+            self.over = True
+            self._give_up()
+
+    def acknowledged(self, size: int) -> None:
+        """`size` bytes of the response have left for the client; the main thread calls it."""
+        self._acknowledged += size
+        self._asked = False
+
+    def rest(self) -> tuple[int, bytes]:
+        """The end of the stream, when the application is through with it: what is left to be sent, or (0, b"")."""
+        if self._registered:
+            self._seat.router.streams.pop(self._stream, None)
+        if self._body is not None:
+            self._body.close()
+        message, self._rest = self._rest, b""
+        if message:
+            self._said = True
+            return self._stream, message
+        if not self._said:
+            self.over = True
+            self._give_up()
+        return 0, b""
+
+    def _give_up(self) -> None:
+        if not self._said:
+            self._said = True
+            self._seat.give_up(self._stream, _pack(self._stream, ABORT, 0, 0, 0, 0, 0, 0))
+
+    def _emit(self, message: bytes, last: bool) -> None:
+        if last:
+            self.over = True
+            self._rest = message
+            return
+        self._answer(Event.RESPOND, message)
+
+    def _answer(self, event: Event, message: bytes) -> None:
+        try:
+            self._seat.answer(self._stream, event, message)
+        except StreamCancelled:
+            self.over = True
+            raise
+
+    def _wait(self, ready: Callable[[], bool]) -> None:
+        try:
+            self._seat.wait(ready, self._stream)
+        except StreamCancelled:
+            self.over = True
+            raise
+
+    def _count(self, size: int) -> int:
+        """Count bytes that are not the last, and ask to be told when they have left if they are many."""
+        self._sent += size
+        if (self._sent - self._acknowledged) * 2 < self._seat.router.window:
+            return 0
+        return self._ask()
+
+    def _ask(self) -> int:
+        self._register()
+        self._asked = True
+        return ACK
+
+    def _register(self) -> None:
+        if not self._registered:
+            self._registered = True
+            self._seat.router.streams[self._stream] = self
+
+    # Through chunks
+
+    def _send_pieces(self, head: tuple[int, int, int, bytes] | None, body: bytes, last: bool) -> None:
+        """Send a body through chunks, with a head that fits a queue item in front: flags, size, status, block."""
+        left = memoryview(body)
+        segment = self._seat.segment
+        while True:
+            piece = b""
+            size = 0
+            if left:
+                first, got = self._claim(len(left))
+                size = min(got, len(left))
+                segment.write(first, left[:size])
+                left = left[size:]
+                self._sent += size
+                piece = DESCRIPTOR.pack(segment.number, first, size)
+            flags = LAST if last and not left else self._ask()
+            if head is not None:
+                own, whole, status, block = head
+                fixed = (RESPONSE, flags | own, 1 if piece else 0, len(block), whole, status, len(block))
+            else:
+                block = b""
+                fixed = (DATA, flags, 1 if piece else 0, 0, 0, 0, 0)
+            head = None
+            self._send_chunks(_pack(self._stream, *fixed) + piece + block, [(first, size)] if size else [], flags)
+            if not left:
+                return
+
+    def _send_head(self, status: int, block: bytes, size: int, flags: int, last: bool) -> None:
+        """Send a head that is too long for a queue item."""
+        segment = self._seat.segment
+        most = min(self._seat.room // DESCRIPTOR.size, MAX_DESCRIPTORS)
+        runs: list[tuple[int, int]] = []
+
+        def placed() -> bool:
+            left = memoryview(block)
+            while left:
+                first, got = segment.claim(len(left), -(-len(left) // (most - len(runs))))
+                if not got:
+                    self._release(runs)
+                    runs.clear()
+                    return False
+                runs.append((first, min(got, len(left))))
+                segment.write(first, left[:got])
+                left = left[got:]
+            return True
+
+        self._find_memory(placed)
+        flags |= LAST if last else 0
+        message = _pack(self._stream, RESPONSE, flags, len(runs), 0, size, status, len(block))
+        message += b"".join(DESCRIPTOR.pack(segment.number, *run) for run in runs)
+        self._send_chunks(message, runs, flags)
+
+    def _send_chunks(self, message: bytes, runs: list[tuple[int, int]], flags: int) -> None:
+        # Not left for the thread's next step: if nobody waits any more the chunks are still ours, and are freed here.
+        last = bool(flags & LAST)
+        try:
+            self._answer(Event.FINISH if last else Event.RESPOND, message)
+        except StreamCancelled:
+            self._release(runs)
+            raise
+        self.over = self._said = last
+
+    def _claim(self, wanted: int) -> tuple[int, int]:
+        """Chunks for up to `wanted` bytes of body, as many as the window allows: (first, bytes)."""
+        segment = self._seat.segment
+        first = got = 0
+
+        def claimed() -> bool:
+            nonlocal first, got
+            allowed = self._allowed()
+            if allowed > 0:
+                first, got = segment.claim(min(wanted, allowed), 1)
+                got = min(got, allowed)
+            return got > 0
+
+        if not claimed():
+            self._find_memory(claimed)
+        return first, got
+
+    def _find_memory(self, claimed: Callable[[], bool]) -> None:
+        """Wait for chunks, or for the window that forbids to claim some."""
+        chunks = self._seat.segment.chunks
+
+        def found() -> bool:
+            # Whoever frees chunks looks for the flag afterwards: so it is set before the last look.
+            return claimed() or (self._allowed() > 0 and chunks.wait() and claimed())
+
+        self._wait(found)
+
+    def _allowed(self) -> int:
+        """Bytes that may be put into chunks now."""
+        segment = self._seat.segment
+        allowed = min(self._seat.router.window, segment.share()) - (self._sent - self._acknowledged)
+        # Somebody must tell when bytes have left: a piece that asks for it goes out in any case.
+        return max(allowed, 0 if self._asked else segment.chunk_size)
+
+    def _release(self, runs: list[tuple[int, int]]) -> None:
+        segment = self._seat.segment
+        for first, size in runs:
+            segment.chunks.release(first, segment.chunks_of(size))
+
+    def _copy_file(self, file: int, offset: int, count: int) -> None:
+        while count:
+            data = os.pread(file, min(count, COPIED), offset)
+            if not data:
+                raise OSError("the file is shorter than what was to be sent of it")
+            offset += len(data)
+            count -= len(data)
+            self.send(data, not count)
