@@ -4,6 +4,7 @@
 * master.py: that master: workers as under `bridged`, signals and hooks as under gunicorn
 * routers.py: its router process
 * sockets.py: gunicorn's listening sockets
+* logs.py: Bridge's lines in gunicorn's log
 * settings.py: what becomes of each of gunicorn's settings
 * hooks.py: pre_request, post_request, access log and max_requests around the application
 """

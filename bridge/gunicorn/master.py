@@ -12,7 +12,6 @@ the log are gunicorn's. What is different, beside what `worker.keeper` says:
 from __future__ import annotations
 
 import contextlib
-import logging
 import os
 import signal
 import time
@@ -28,11 +27,11 @@ from bridge import __version__
 from bridge.child import describe
 from bridge.errors import BridgeError, ConfigError
 from bridge.gunicorn import settings as settings_of
+from bridge.gunicorn.logs import forward
 from bridge.gunicorn.routers import Introduced, Order, Routers, command
 from bridge.gunicorn.sockets import address, close, listener, open_addresses
 from bridge.ipc.signals import SignalPipe
 from bridge.ipc.status import Page
-from bridge.log import log
 from bridge.loop import Loop, read_all
 from bridge.roster import FIRST_WORKER, read_report
 from bridge.worker.keeper import POLL, SIGNALS, Keeper, KeptWorker
@@ -77,7 +76,7 @@ class Master(Keeper):
         self._loop = Loop()
         self._pipe = SignalPipe(SIGNALS)
         self._loop.watch(self._pipe, lambda: None)
-        self._forward_log()
+        forward(lambda: self.log)
         self._ids = range(FIRST_WORKER, FIRST_WORKER + max(256, 8 * self.num_workers))
         self._page = Page.create(self._ids.stop)
         self._routers = Routers(self._loop, self._page, self._everybody, self._cut, self._announce)
@@ -124,11 +123,6 @@ class Master(Keeper):
                 grace,
             )
         )
-
-    def _forward_log(self) -> None:
-        log.handlers[:] = [_Forward(lambda: self.log)]
-        log.propagate = False
-        log.setLevel(getattr(self.log, "loglevel", logging.INFO))
 
     # --- waiting --------------------------------------------------------------------------------------------
 
@@ -255,9 +249,11 @@ class Master(Keeper):
         self.log.critical("WORKER TIMEOUT (pid:%s): %s", worker.pid, worker.reason)
 
     def other_child_ended(self, pid: int, status: int) -> None:
-        """The router, the master of a USR2, or somebody who was left to process 1."""
+        """The router, the master of a USR2, gunicorn's dirty arbiter, or somebody who was left to process 1."""
         if pid == self.reexec_pid:
             self.reexec_pid = 0
+        elif pid == self.dirty_arbiter_pid:
+            self.handle_dirty_arbiter_exit(pid, status)
         elif self._routers.ended(pid, status) and not self._routers.ever_served:
             self._failure = HaltServer("The router did not start.", self.WORKER_BOOT_ERROR)
 
@@ -300,7 +296,7 @@ class Master(Keeper):
         self.setup(self.app)
         self._close(self._coming)
         self._coming = sockets
-        self._forward_log()
+        forward(lambda: self.log)
         self.log.reopen_files()
         self.cfg.on_reload(self)
         self._renew_pidfile()
@@ -333,7 +329,7 @@ class Master(Keeper):
         self._coming = []
         self.app.cfg = self._settled
         self.setup(self.app)
-        self._forward_log()
+        forward(lambda: self.log)
         self._apply(self.cfg)
 
     def _forget_environment(self) -> None:
@@ -365,6 +361,8 @@ class Master(Keeper):
         self.LISTENERS = []
         self._routers.quit() if self._hurry else self._routers.drain()
         self._wait(lambda: not self._routers.busy, limit)
+        if self.dirty_arbiter_pid:  # workers may have asked it until now
+            self.kill_dirty_arbiter(signal.SIGQUIT if self._hurry else signal.SIGTERM)
         self.kill_workers(signal.SIGQUIT if self._hurry else signal.SIGTERM)
         self._wait(lambda: not self.WORKERS, limit)
         if self._hurry:
@@ -372,10 +370,14 @@ class Master(Keeper):
         self._routers.quit()
         end = max(limit, time.monotonic()) if graceful else limit
         self._hurry = False
-        self._wait(lambda: not self.WORKERS and not self._routers.alive, min(end, time.monotonic() + QUICK))
+        self._wait(self._alone, min(end, time.monotonic() + QUICK))
         self.kill_workers(signal.SIGKILL)
+        self.kill_dirty_arbiter(signal.SIGKILL)
         self._routers.kill()
-        self._wait(lambda: not self.WORKERS and not self._routers.alive, time.monotonic() + QUICK)
+        self._wait(self._alone, time.monotonic() + QUICK)
+
+    def _alone(self) -> bool:
+        return not (self.WORKERS or self._routers.alive or self.dirty_arbiter_pid)
 
     def _wait(self, over: Callable[[], bool], limit: float) -> None:
         """Live on until something is over, a time has come, or somebody is in a hurry."""
@@ -385,14 +387,3 @@ class Master(Keeper):
             if {signal.SIGINT, signal.SIGQUIT} & set(self._pipe.receive()):
                 self.log.info("Quick shutdown requested")
                 self._hurry = True
-
-
-class _Forward(logging.Handler):
-    """Gives Bridge's lines to gunicorn's logger, whatever class that is."""
-
-    def __init__(self, logger: Callable[[], Any]) -> None:
-        super().__init__()
-        self._logger = logger
-
-    def emit(self, record: logging.LogRecord) -> None:
-        self._logger().log(record.levelno, "%s", record.getMessage(), exc_info=record.exc_info)

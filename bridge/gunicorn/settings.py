@@ -35,6 +35,9 @@ HONOURED = frozenset(
         *("on_starting", "on_reload", "when_ready", "pre_fork", "post_fork", "post_worker_init", "worker_int"),
         *("worker_abort", "pre_exec", "pre_request", "post_request", "child_exit", "worker_exit"),
         *("nworkers_changed", "on_exit"),
+        # gunicorn's dirty workers, which the master keeps as ever
+        *("dirty_apps", "dirty_workers", "dirty_timeout", "dirty_threads", "dirty_graceful_timeout"),
+        *("on_dirty_starting", "dirty_post_fork", "dirty_worker_init", "dirty_worker_exit"),
     )
 )
 
@@ -62,15 +65,6 @@ WARNED = {
     "http2_initial_window_size": "only HTTP/1.1 is served",
     "http2_max_frame_size": "only HTTP/1.1 is served",
     "http2_max_header_list_size": "only HTTP/1.1 is served",
-    "dirty_apps": "there are no dirty workers",
-    "dirty_workers": "there are no dirty workers",
-    "dirty_timeout": "there are no dirty workers",
-    "dirty_threads": "there are no dirty workers",
-    "dirty_graceful_timeout": "there are no dirty workers",
-    "on_dirty_starting": "there are no dirty workers",
-    "dirty_post_fork": "there are no dirty workers",
-    "dirty_worker_init": "there are no dirty workers",
-    "dirty_worker_exit": "there are no dirty workers",
 }
 
 _TLS = "TLS is not served yet; let a proxy in front do it"

@@ -27,6 +27,7 @@ class Gunicorn(Server):
         environment: added to that of the tests.
         command: what comes before the target.
         chdir: where the module lies; None = not said.
+        inherited: descriptors that it keeps open.
         ready: False = it is not expected to serve; nothing is waited for.
     """
 
@@ -39,6 +40,7 @@ class Gunicorn(Server):
         environment: Mapping[str, str] | None = None,
         command: Sequence[str] = ASGI,
         chdir: Path | None = APPLICATIONS,
+        inherited: Sequence[int] = (),
         ready: bool = True,
     ) -> None:
         more = ["--no-control-socket"]
@@ -52,6 +54,7 @@ class Gunicorn(Server):
             bind=bind,
             environment=environment,
             command=command,
+            inherited=inherited,
             ready=ready,
         )
         self.config = self.directory / "gunicorn.conf.py"

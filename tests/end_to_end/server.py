@@ -123,6 +123,7 @@ class Server:
         environment: added to that of the tests.
         command: what comes before the target.
         cwd: current directory; None = a new one.
+        inherited: descriptors that it keeps open.
         ready: False = it is not expected to serve; nothing is waited for.
     """
 
@@ -135,6 +136,7 @@ class Server:
         environment: Mapping[str, str] | None = None,
         command: Sequence[str] = COMMAND,
         cwd: Path | None = None,
+        inherited: Sequence[int] = (),
         ready: bool = True,
     ) -> None:
         self.directory = Path(tempfile.mkdtemp(prefix="bridge-test-"))
@@ -151,6 +153,7 @@ class Server:
         known |= {"TMPDIR": str(self.temporary), "GATES": str(self.gates), "PYTHONDONTWRITEBYTECODE": "1"}
         self._environment = known | dict(environment or {})
         self._cwd = cwd or self.directory / "cwd"
+        self._inherited = inherited
         self._ready = ready
         self.paths = [address.removeprefix("unix:") for address in bind if address.startswith("unix:")]
         self.status: int | None = 0  #: expected exit status
@@ -170,6 +173,7 @@ class Server:
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             start_new_session=True,
+            pass_fds=self._inherited,
         )
         assert self.main.stdout
         assert self.main.stderr

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+import socket
 import time
 from pathlib import Path
 
@@ -205,3 +206,86 @@ def used(pid: int) -> int:
     """Processor time of a process, in hundredths of a second."""
     fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
     return int(fields[11]) + int(fields[12])
+
+
+def test_inherited_socket() -> None:
+    """An address may be a descriptor that somebody else has opened."""
+    with socket.create_server(("127.0.0.1", 0)) as opened:
+        opened.set_inheritable(True)
+        with Gunicorn("plain:app", bind=(f"fd://{opened.fileno()}",), inherited=(opened.fileno(),)) as server:
+            assert server.address == opened.getsockname()
+            assert worker_of(server) in server.workers
+
+
+def test_users_logging(tmp_path: Path) -> None:
+    """Bridge's lines, the router's too, and the access log go where the user's logging configuration says."""
+    path = tmp_path / "log"
+    config = f"""
+logconfig_dict = {{
+    "root": {{"level": "INFO", "handlers": ["file"]}},
+    "formatters": {{"short": {{"format": "%(name)s:%(levelname)s:%(message)s"}}}},
+    "handlers": {{"file": {{"class": "logging.FileHandler", "filename": "{path}", "formatter": "short"}}}},
+    "loggers": {{name: {{"handlers": ["file"], "level": "INFO", "propagate": False}}
+                for name in ("gunicorn.error", "gunicorn.access")}},
+}}
+access_log_format = "%(r)s"
+"""
+    with Gunicorn("plain:app", config=config, ready=False) as server:
+        until(lambda: path.exists() and "bridged" in path.read_text(), "it serves")
+        host, _, number = path.read_text().partition("on http://")[2].partition(" ")[0].partition(":")
+        server.address = (host, int(number))
+        with Wire(server.address) as wire:
+            wire.get("/hello").answer()
+        until(lambda: "gunicorn.access:INFO:GET /hello HTTP/1.1\n" in path.read_text(), "the request is logged")
+        (router,) = server.routers
+        os.kill(router, signal.SIGKILL)
+        until(lambda: f"gunicorn.error:ERROR:the router (pid {router}) ended" in path.read_text(), "its end is logged")
+        assert worker_of(server)
+
+
+def test_error_log_takes_output_of_the_application(tmp_path: Path) -> None:
+    """With capture_output what the application prints stands in the error log."""
+    path = tmp_path / "log"
+    with Gunicorn("plain:app", "--error-logfile", str(path), "--capture-output", ready=False) as server:
+        until(lambda: path.exists() and "bridged" in path.read_text(), "it serves")
+        server.main.send_signal(signal.SIGTERM)
+        assert server.main.wait(20) == 0
+        assert "shut down" in path.read_text()
+
+
+def test_dirty_workers_are_kept(tmp_path: Path) -> None:
+    """Gunicorn's dirty arbiter is started again when it dies, and ends with the rest."""
+    (tmp_path / "dirty.py").write_text(
+        "from gunicorn.dirty.app import DirtyApp\n"
+        "class App(DirtyApp):\n"
+        "    def init(self): pass\n"
+        "    def __call__(self, action, *args, **kwargs): return 1\n"
+        "    def close(self): pass\n"
+    )
+    config = 'dirty_apps = ["dirty:App"]\ndirty_workers = 1\n'
+    with Gunicorn("plain:app", "--pythonpath", str(tmp_path), config=config) as server:
+        worker = worker_of(server)
+        (arbiter,) = set(server.workers) - {worker}
+        os.kill(arbiter, signal.SIGTERM)  # by KILL it would leave its worker behind, also without Bridge
+        server.log.take(r"Dirty arbiter \(pid:\d+\) exited\n")
+        until(lambda: set(server.workers) - {worker, arbiter}, "another one")
+        assert worker_of(server) == worker
+
+
+ABORTED = """
+def worker_abort(worker): worker.log.info("hook: abort %s", worker.pid)
+def worker_exit(server, worker): worker.log.info("hook: exit %s", worker.pid)
+def child_exit(server, worker): server.log.info("hook: child %s", worker.pid)
+def pre_exec(server): server.log.info("hook: exec")
+"""
+
+
+def test_hooks_of_an_abort() -> None:
+    """A worker that stands still has its hooks called before it is killed."""
+    with Gunicorn("plain:app", "--timeout", "1", config=ABORTED) as server, Wire(server.address) as busy:
+        busy.get("/block?gate=never")
+        pid = server.log.take(r"WORKER TIMEOUT \(pid:(\d+)\)")[1]
+        for hook in ("abort", "exit", "child"):
+            server.log.take(rf"hook: {hook} {pid}\n")
+        assert busy.answer().status == 502
+        server.log.rest = ""

@@ -85,7 +85,6 @@ def test_refused(name: str, value: Any) -> None:
         ("http_protocols", "h1,h2"),
         ("asgi_disconnect_grace_period", 1),
         ("enable_backlog_metric", True),
-        ("dirty_workers", 2),
     ],
 )
 def test_warned(name: str, value: Any) -> None:
