@@ -77,12 +77,14 @@ class Service(Protocol):
         """Count a connection that was just accepted; False = it is one too many and has to be closed."""
         ...
 
-    def fields(self) -> bytes:
-        """The lines of both."""
-        ...
-
+    @property
     def date(self) -> bytes:
         """Value of the Date field, now."""
+        ...
+
+    @property
+    def fields(self) -> bytes:
+        """The lines of both."""
         ...
 
     def trusts(self, host: str) -> bool:

@@ -92,23 +92,12 @@ class Service:
         self.trusted = Trusted(settings.forwarded_allow_ips)
         self.access_log = AccessLog(settings.access_log) if settings.access_log else None
         self.requests = 0
-        self._date = b""
-        self._fields = b""
-        self._date_until = 0.0
+        self.tick()
 
-    def fields(self) -> bytes:
-        """The lines of the Server and Date fields (RFC 9110, sections 10.2.4 and 6.6.1), made once a second."""
-        now = time.time()
-        if now >= self._date_until:
-            self._date_until = int(now) + 1
-            self._date = formatdate(now, usegmt=True).encode()
-            self._fields = b"server: %b\r\ndate: %b\r\n" % (self.server, self._date)
-        return self._fields
-
-    def date(self) -> bytes:
-        """The value of the Date field."""
-        self.fields()
-        return self._date
+    def tick(self) -> None:
+        """Make the Server and Date fields (RFC 9110, sections 10.2.4 and 6.6.1) of the second that begins."""
+        self.date = formatdate(time.time(), usegmt=True).encode()
+        self.fields = b"server: %b\r\ndate: %b\r\n" % (self.server, self.date)
 
     def publish_counters(self) -> None:
         """Write what has been counted to the status page (once a second: nobody reads it more often)."""
@@ -262,7 +251,8 @@ class Router:
         self._row.beat()
         if self._service is not None:
             self._service.publish_counters()
-        self._loop.call_later(1.0, self._beat)
+            self._service.tick()
+        self._loop.call_later(1.0 - time.time() % 1.0, self._beat)
 
     def _on_cut(self, worker: int, reason: str) -> None:
         self._send({"type": "cut", "worker": worker, "reason": reason})

@@ -133,9 +133,9 @@ class Responder(asyncio.BufferedProtocol):
             return self._respond_rarely(status, block, size, flags, body, last)
         if flags & (DATE | SERVER):
             lines = b"content-length: %d\r\n" % length
-            head = response_head(status, block, lines, flags, service.server, service.date())
+            head = response_head(status, block, lines, flags, service.server, service.date)
         else:
-            head = USUAL[status] + service.fields() + block + b"content-length: %d\r\n\r\n" % length
+            head = USUAL[status] + service.fields + block + b"content-length: %d\r\n\r\n" % length
         self._reply = DONE
         self._exchange = None
         self._keep_alive = True
@@ -161,7 +161,7 @@ class Responder(asyncio.BufferedProtocol):
         lines = framing_lines(framing, status, size, keep_alive=self._keep_alive)
         self._reply = mode
         self._remaining = size or 0
-        self._write_first(response_head(status, block, lines, flags, service.server, service.date()), body, last)
+        self._write_first(response_head(status, block, lines, flags, service.server, service.date), body, last)
         return True
     # fmt: on
 

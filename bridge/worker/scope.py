@@ -44,6 +44,11 @@ MAX_FIELDS = 1024
 LONGEST_FIELD = 256  #: bytes; longer lines rarely repeat
 SECRET = frozenset({b"authorization", b"cookie", b"proxy-authorization"})  #: these are not kept beyond their request
 
+#: Blocks of nothing but lines that were known already, remembered with their fields: a client's next request has
+#: most often just those of the last.
+MAX_BLOCKS = 256
+LONGEST_BLOCK = 1024  #: bytes
+
 # `in` finds a number in bytes four times as fast as it finds bytes.
 _HASH = ord("#")
 _PERCENT = ord("%")
@@ -58,7 +63,7 @@ class ScopeBuilder:
         prefix: counts as part of `root_path` in paths that begin with it.
     """
 
-    __slots__ = ("_fields", "_known", "_lines", "_peers", "_prefix", "_raw_root", "_root_path", "_state")
+    __slots__ = ("_blocks", "_fields", "_lines", "_peers", "_prefix", "_raw_root", "_root_path", "_state")
 
     def __init__(self, root_path: str = "", state: dict[str, Any] | None = None, prefix: str = "") -> None:
         trimmed = root_path.rstrip("/")
@@ -69,7 +74,7 @@ class ScopeBuilder:
         self._peers: dict[bytes, tuple[Client, Server]] = {}
         self._lines: dict[bytes, tuple[str, str, bytes, bytes, str]] = {}
         self._fields: dict[bytes, tuple[bytes, bytes]] = {}
-        self._known = self._fields.get
+        self._blocks: dict[bytes, list[tuple[bytes, bytes]]] = {}
 
     def build(self, head: bytes, number: int) -> Scope:
         """The scope of one request.
@@ -81,11 +86,11 @@ class ScopeBuilder:
         Raises:
             ValueError: the head block is not one.
         """
-        lines = head.split(b"\r\n")
-        peer, _, first = lines[0].rpartition(b"\n")
+        first, _, block = head.partition(b"\r\n")
+        peer, _, line = first.rpartition(b"\n")
         addresses = self._peers.get(peer) or self._remember(peer)
-        method, path, raw_path, query, root_path = self._lines.get(first) or self._read_line(first)
-        known, learn = self._known, self._learn
+        method, path, raw_path, query, root_path = self._lines.get(line) or self._read_line(line)
+        headers = self._blocks.get(block)
         scope: Scope = {
             "type": "http",
             "asgi": {"version": "3.0", "spec_version": "2.4"},
@@ -96,7 +101,7 @@ class ScopeBuilder:
             "raw_path": raw_path,
             "query_string": query,
             "root_path": root_path,
-            "headers": [known(line) or learn(line) for line in lines[1:-2]],
+            "headers": self._read_block(block) if headers is None else headers.copy(),
             "client": addresses[0],
             "server": addresses[1],
             "extensions": {},
@@ -126,6 +131,16 @@ class ScopeBuilder:
                 self._lines.clear()
             self._lines[line] = parts
         return parts
+
+    def _read_block(self, block: bytes) -> list[tuple[bytes, bytes]]:
+        lines = block.split(b"\r\n")[:-2]
+        known = [self._fields.get(line) for line in lines]
+        headers = [field or self._learn(line) for field, line in zip(known, lines, strict=True)]
+        if len(block) <= LONGEST_BLOCK and None not in known:
+            if len(self._blocks) >= MAX_BLOCKS:
+                self._blocks.clear()
+            self._blocks[block] = headers.copy()
+        return headers
 
     def _learn(self, line: bytes) -> tuple[bytes, bytes]:
         name, _, value = line.partition(b":")

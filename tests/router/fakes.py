@@ -242,10 +242,12 @@ class FakeService:
         """As a loop's; see `Client.settle`."""
         self.soon.append(callback)
 
+    @property
     def fields(self) -> bytes:
         """The lines of both."""
         return b"server: %b\r\ndate: %b\r\n" % (self.server, DATE)
 
+    @property
     def date(self) -> bytes:
         """The same date always."""
         return DATE

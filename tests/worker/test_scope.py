@@ -170,6 +170,29 @@ def test_nothing_mutable_is_shared_between_scopes() -> None:
         assert first[key] is not second[key]
 
 
+def test_fields_that_come_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Blocks of field lines that come again give equal lists of their own, in bounded memory."""
+    monkeypatch.setattr(subject, "MAX_BLOCKS", 2)
+    builder = ScopeBuilder()
+    for _ in range(4):
+        for value in (b"1", b"2", b"3"):
+            head = PEER + b"GET / HTTP/1.1\r\nHost: a\r\nX: " + value + b"\r\n\r\n"
+            headers = builder.build(head, 0)["headers"]
+            assert headers == [(b"host", b"a"), (b"x", value)]
+            headers.append((b"mine", b"1"))
+        assert 0 <= len(builder._blocks) <= 2
+    assert builder._blocks
+
+
+def test_secrets_are_not_remembered() -> None:
+    """Credentials stay in no memory of the builder, however often they come."""
+    builder = ScopeBuilder()
+    for _ in range(3):
+        builder.build(PEER + b"GET / HTTP/1.1\r\nHost: a\r\nCookie: geheim\r\nAuthorization: geheim\r\n\r\n", 0)
+    kept = [getattr(builder, name) for name in ScopeBuilder.__slots__]
+    assert "geheim" not in repr(kept)
+
+
 def test_request_line_for_a_log() -> None:
     """A request line is logged in printable ASCII and at a bounded length."""
     assert request_line(PEER + b"GET /a?b HTTP/1.1\r\nHost: a\r\n\r\n") == "GET /a?b HTTP/1.1"
