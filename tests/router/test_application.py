@@ -235,3 +235,42 @@ def test_memory_in_fragments() -> None:
         await rig.close()
 
     run(test())
+
+
+def test_nobody_waits_for_an_application_that_does_not_start() -> None:
+    """Who waits is refused when main says so, and whoever comes, until a worker is there; with workers nobody is."""
+
+    async def test() -> None:
+        rig = Rig()
+        waiting, _ = rig.request()
+        rig.application.set_broken(broken=True)
+        assert waiting.refused == (503, 1)
+        late, _ = rig.request()
+        assert late.refused == (503, 1)
+        rig.worker(echo)
+        await until(lambda: rig.ready)
+        served, _ = rig.request()
+        await served.completed()
+        rig.application.set_broken(broken=False)
+        await rig.idle()
+        await rig.close()
+
+    run(test())
+
+
+def test_published_requests_are_refused_too() -> None:
+    """What was published to a worker that has gone is not left in the queue of an application that does not start."""
+
+    async def test() -> None:
+        rig = Rig()
+        worker = rig.worker(limit=5)
+        connection, _ = rig.request()
+        worker.die()
+        await until(lambda: not rig.application.workers)
+        assert connection.refused is None
+        rig.application.set_broken(broken=True)
+        assert connection.refused == (503, 1)
+        await settle()
+        await rig.close()
+
+    run(test())

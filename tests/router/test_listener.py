@@ -1,4 +1,4 @@
-"""Addresses: how they are read, opened and given back."""
+"""Listening sockets: how they are opened, described and given back."""
 
 from __future__ import annotations
 
@@ -9,52 +9,9 @@ from pathlib import Path
 
 import pytest
 
-from bridge.config import Address, parse
-from bridge.errors import AddressError, ConfigError
+from bridge.config import parse
+from bridge.errors import AddressError
 from bridge.router.listener import SocketFile, bind
-
-
-@pytest.mark.parametrize(
-    ("text", "address", "shown"),
-    [
-        ("127.0.0.1:8000", Address(host="127.0.0.1", number=8000), "127.0.0.1:8000"),
-        ("localhost:0", Address(host="localhost"), "localhost:0"),
-        (":8000", Address(host="0.0.0.0", number=8000), "0.0.0.0:8000"),
-        ("[::1]:80", Address(host="::1", number=80), "[::1]:80"),
-        ("unix:/run/x.sock", Address(path="/run/x.sock"), "unix:/run/x.sock"),
-        ("unix:///run/x.sock", Address(path="/run/x.sock"), "unix:/run/x.sock"),
-    ],
-)
-def test_addresses_are_read(text: str, address: Address, shown: str) -> None:
-    """Every form is understood and shown in its canonical one."""
-    assert parse(text) == address
-    assert str(address) == shown
-
-
-@pytest.mark.parametrize(
-    ("text", "hint"),
-    [
-        ("8000", "did you mean '127.0.0.1:8000' or ':8000'?"),
-        ("127.0.0.1", "did you forget the number"),
-        ("127.0.0.1:65536", "expected host:number"),
-        ("127.0.0.1:http", "expected host:number"),
-        ("::1:8000", "an IPv6 address stands in brackets"),
-        ("[localhost]:80", "expected an IPv6 address in the brackets"),
-        ("[]:80", "expected an IPv6 address in the brackets"),
-        ("/run/x.sock", "did you mean 'unix:/run/x.sock'?"),
-        ("unix:x.sock", "expected unix:/absolute/path"),
-        ("unix:/run/", "expected unix:/absolute/path"),
-        ("unix:/" + "x" * 107, "at most 107 bytes"),
-        ("http://127.0.0.1:80/", "did you mean '127.0.0.1:80'?"),
-        ("", "expected host:number"),
-    ],
-)
-def test_wrong_addresses(text: str, hint: str) -> None:
-    """A bad address is refused with what was expected and, where possible, what was meant."""
-    with pytest.raises(ConfigError) as caught:
-        parse(text, "--bind")
-    assert hint in str(caught.value)
-    assert str(caught.value).startswith("--bind: ")
 
 
 def test_bind_picks_a_free_number() -> None:
@@ -181,3 +138,16 @@ def test_description_for_the_router(tmp_path: Path) -> None:
     plain = bind(parse("127.0.0.1:0"), 5)
     assert plain.to_json()["file"] is None
     plain.close()
+
+
+def test_abstract_name(tmp_path: Path) -> None:
+    """A name of the abstract namespace is the kernel's alone: there is no file, and it is free again once closed."""
+    text = f"unix:@{tmp_path.name}-{os.getpid()}"
+    for _ in range(2):
+        listener = bind(parse(text), 5)
+        assert (listener.file, str(listener.address)) == (None, text)
+        with socket.socket(socket.AF_UNIX) as client:
+            client.connect("\0" + text.removeprefix("unix:@"))
+        with pytest.raises(AddressError, match="already in use"):
+            bind(parse(text), 5)
+        listener.close()
