@@ -139,19 +139,20 @@ def test_dependencies_are_those_of_the_project(wheel: Path) -> None:
 
 
 def serve(programs: Path, place: Path) -> None:
-    """`bridged` from this environment, with nothing else on the PATH, says its version and answers a request."""
+    """`bridged` from this environment, with nothing else on the PATH, says its version and serves ASGI and WSGI."""
     bare = {"PATH": str(programs), "CC": "false", "PYTHONNOUSERSITE": "1", "PYTHONPATH": "", "HOME": str(place)}
     assert not [name for name in ("cc", "gcc", "clang", "c99") if shutil.which(name, path=bare["PATH"])]
     command = str(programs / "bridged")
     said = subprocess.run([command, "--version"], env=bare, cwd=place, capture_output=True, text=True, check=True)
     assert said.stdout.split() == ["bridged", __version__]
-    with Server("plain:app", command=(command, "run"), environment=bare) as server, Wire(server.address) as wire:
-        assert wire.get("/hello").answer().status == 200
-        python = {Path(f"/proc/{pid}/exe").resolve() for pid in (server.router, *server.workers)}
-        assert python == {(programs / "python").resolve()}
-        mapped = Path(f"/proc/{server.router}/maps").read_text()
-        assert str(programs.parent) in mapped
-        assert str(ROOT / "bridge") not in mapped
+    for target in ("plain:app", "threaded:app"):  # ASGI and WSGI
+        with Server(target, command=(command, "run"), environment=bare) as server, Wire(server.address) as wire:
+            assert wire.get("/hello").answer().status == 200
+            python = {Path(f"/proc/{pid}/exe").resolve() for pid in (server.router, *server.workers)}
+            assert python == {(programs / "python").resolve()}
+            mapped = Path(f"/proc/{server.router}/maps").read_text()
+            assert str(programs.parent) in mapped
+            assert str(ROOT / "bridge") not in mapped
 
 
 def test_wheel_serves_where_there_is_no_compiler(wheel: Path, tmp_path: Path) -> None:
