@@ -212,6 +212,10 @@ def around_wsgi(target: WsgiTarget, around: Around) -> WsgiTarget:
         wrapper = environ.get("wsgi.file_wrapper")
         if isinstance(wrapper, type) and isinstance(result, wrapper):
             return _closing_file(result, response, over)
+        if isinstance(result, (list, tuple)) and not hasattr(result, "close"):
+            # Still a list, so that the server may see that it is all there, and announce its length.
+            response.sent += sum(len(piece) for piece in result if isinstance(piece, bytes))
+            return _Pieces(result, over)
         return _Counted(result, response, over)
 
     return application
@@ -248,8 +252,6 @@ class _Counted:
         self._result = result
         self._response = response
         self._over: Callable[[], None] | None = over
-        if hasattr(result, "__len__"):  # a body of one piece gets its content length from that
-            self.__class__ = _SizedCounted
 
     def __iter__(self) -> Iterator[bytes]:
         for piece in self._result:
@@ -268,9 +270,12 @@ class _Counted:
                 over()
 
 
-class _SizedCounted(_Counted):
-    def __len__(self) -> int:
-        return len(self._result)  # type: ignore[arg-type]
+class _Pieces(list[bytes]):
+    """A list of pieces whose close() ends the request."""
+
+    def __init__(self, pieces: Iterable[bytes], over: Callable[[], None]) -> None:
+        super().__init__(pieces)
+        self.close = over
 
 
 def _closing_file(result: Any, response: Response, over: Callable[[], None]) -> Iterable[bytes]:

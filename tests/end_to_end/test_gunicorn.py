@@ -4,15 +4,14 @@ from __future__ import annotations
 
 import os
 import signal
-import threading
 from pathlib import Path
-from typing import Self
 
 import pytest
 
+from tests.end_to_end.gunicorn_load import Load
 from tests.end_to_end.gunicorn_server import PLAIN, Gunicorn
 from tests.end_to_end.server import until
-from tests.end_to_end.wire import BrokenAnswer, Wire
+from tests.end_to_end.wire import Wire
 
 
 def held(server: Gunicorn, wire: Wire, gate: str) -> int:
@@ -25,50 +24,6 @@ def worker_of(server: Gunicorn) -> int:
     """Process id of the worker that answers now."""
     with Wire(server.address) as wire:
         return int(wire.get("/pid").answer().body)
-
-
-class Load(threading.Thread):
-    """A client that asks without a pause, and counts what is not an answer.
-
-    Args:
-        server: whom it asks.
-        requests: of one connection.
-    """
-
-    def __init__(self, server: Gunicorn, requests: int = 20) -> None:
-        super().__init__(daemon=True)
-        self._server = server
-        self._requests = requests
-        self._over = threading.Event()
-        self.answers = 0
-        self.pids: set[int] = set()
-        self.wrong: list[object] = []
-
-    def run(self) -> None:
-        while not self._over.is_set():
-            try:
-                with Wire(self._server.address) as wire:
-                    for _ in range(self._requests):
-                        answer = wire.get("/pid").answer()
-                        if answer.status != 200:
-                            self.wrong.append(answer)
-                            break
-                        self.pids.add(int(answer.body))
-                        self.answers += 1
-                        if answer.fields.get("connection") == "close":
-                            break
-            except (OSError, BrokenAnswer) as error:
-                self.wrong.append(error)
-
-    def __enter__(self) -> Self:
-        self.start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._over.set()
-        self.join()
-        assert self.answers
-        assert self.wrong == []
 
 
 # --- signals ------------------------------------------------------------------------------------------------

@@ -181,13 +181,27 @@ def test_wsgi_hooks_see_request_and_response() -> None:
         start_response("200 OK", [("X-Two", "2")])(b"ab")
         return Body([b"cde"])
 
-    pieces, result = call_wsgi(application, worker.around())
-    assert (pieces, len(result), closed) == ([b"ab", b"cde"], 1, [True])
+    pieces, _ = call_wsgi(application, worker.around())
+    assert (pieces, closed) == ([b"ab", b"cde"], [True])
     before, access, after = worker.seen
     assert (before[1].uri, before[1].path, before[1].query) == ("/p?q=1", "/p", "q=1")
     assert ("X-ONE", "1") in before[1].headers
     assert access == ("access", "/p?q=1", "GET", "200 OK", 5)
     assert (after[3].status, after[3].headers) == ("200 OK", [("X-Two", "2")])
+
+
+@pytest.mark.parametrize("body", [[b"ab", b"c"], (b"ab", b"c")])
+def test_wsgi_list_stays_a_list(body: Iterable[bytes]) -> None:
+    """A body that is all there is handed on as a list, and counted; its close ends the request."""
+    worker = Watched()
+
+    def application(environ: Any, start_response: Any) -> Iterable[bytes]:
+        start_response("200 OK", [])
+        return body
+
+    pieces, result = call_wsgi(application, worker.around())
+    assert (pieces, isinstance(result, list)) == ([b"ab", b"c"], True)
+    assert worker.seen[1] == ("access", "/p?q=1", "GET", "200 OK", 3)
 
 
 def test_wsgi_exception_ends_the_request() -> None:
