@@ -24,6 +24,7 @@ from struct import Struct
 
 HEADER = Struct("<QBBHIQII")
 DESCRIPTOR = Struct("<III")  #: segment id, first chunk, bytes
+PART = Struct("<QQ")  #: payload of DATA with FILE: offset, bytes
 
 STREAM_BITS = 32
 UNKNOWN = (1 << 64) - 1  #: `size` of a body whose length was not announced

@@ -49,11 +49,11 @@ class Disk:
         self.jobs += 1
 
     def complain(self, error: OSError) -> None:
-        """Say that a file could not be made or written, once until one can be."""
+        """Say that a file could not be made, written or read, once until one can be written."""
         if not self._complained:
             self._complained = True
             place = self.directory or "the system's directory for temporary files"
-            logging.getLogger("bridge").error("a body found no room on disk, in %s: %s", place, error)
+            logging.getLogger("bridge").error("a temporary file in %s: %s", place, error)
 
     def recovered(self) -> None:
         """It works."""
@@ -117,8 +117,11 @@ class Spool:
         """Read up to `size` bytes at `position`, which have been written."""
 
         def read(result: bytes | OSError) -> None:
-            if not self._finished():
-                done(result)
+            if self._finished():
+                return
+            if isinstance(result, OSError):
+                self._disk.complain(result)
+            done(result)
 
         self.busy = True
         self._disk.run(lambda: os.pread(self._file.fileno(), size, position), read)

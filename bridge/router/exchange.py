@@ -15,6 +15,7 @@ Whichever it is, `_end` runs once: it gives back memory and the stream's number,
 
 from __future__ import annotations
 
+import os
 from typing import Any
 
 from bridge.errors import RemoteProtocolError
@@ -23,8 +24,10 @@ from bridge.ipc.message import (
     ACK,
     CANCEL,
     DATA,
+    FILE,
     HEADER,
     LAST,
+    PART,
     RESPONSE,
     TAKEN,
     UNKNOWN,
@@ -34,6 +37,7 @@ from bridge.ipc.stream import Event, State
 from bridge.router.application import Application
 from bridge.router.framing import Framing, check_block
 from bridge.router.http1 import Connection
+from bridge.router.outflow import Outflow
 from bridge.router.request import Request
 from bridge.router.worker_port import WorkerPort
 
@@ -51,6 +55,7 @@ class Exchange(Request):
 
     __slots__ = (
         "_gone",
+        "_outflow",
         "_over",
         "_responding",
         "_unacknowledged",
@@ -70,6 +75,7 @@ class Exchange(Request):
         self._gone = False
         self._over = False
         self._unacknowledged = 0
+        self._outflow: Outflow | None = None  # what a client that may be slow has not taken, of a WSGI response
 
     def begin(self, body: bytes, complete: bool) -> None:
         """Ask for a worker. `body` came along with the head; `complete`: it is all of it."""
@@ -164,6 +170,12 @@ class Exchange(Request):
             self._write(flags, views, b"")
 
     def _write(self, flags: int, views: list[Any] | None, inline: bytes) -> None:
+        if flags & FILE:
+            self._on_file(flags, views, inline)
+            return
+        if self._flows(views):
+            self._flow(flags, inline, views)
+            return
         pieces = [inline] if inline or not views else []
         pieces += views or []
         last = len(pieces) - 1
@@ -178,7 +190,57 @@ class Exchange(Request):
             if not self._check(self.connection.write(piece, final)):
                 return
 
+    def _flows(self, views: list[Any] | None) -> bool:
+        # Whether the body goes through an outflow: what is small, or of ASGI, goes straight to a client that takes it.
+        if self._outflow is not None:
+            return True
+        if self._gone or self.application.interface != "wsgi" or (views is None and self.connection.flushed):
+            return False
+        application = self.application
+        most = application.http.max_temp_file_size
+        self._outflow = Outflow(self.connection, application.disk, most, self._acknowledge, self._flowed)
+        return True
+
+    def _flow(
+        self, flags: int, inline: bytes, views: list[Any] | None = None, file: tuple[int, int, int] | None = None
+    ) -> None:
+        outflow = self._outflow
+        if outflow is None:
+            raise AssertionError("it was made before")
+        for piece in (inline, *(views or ())):
+            self.sent += len(piece)
+            self._unacknowledged += len(piece)
+            outflow.push(piece)
+        if flags & LAST:
+            outflow.finish(file)
+            self._end()
+        outflow.advance()
+
+    def _flowed(self, kept_length: bool | None) -> None:
+        # The last byte was handed over, or the connection has been cut; None = because our disk has failed.
+        self._outflow = None
+        if kept_length is None:
+            self.client_gone()
+        else:
+            self._check(kept_length)
+        if self._over:
+            self._report()
+
+    def _on_file(self, flags: int, views: list[Any] | None, inline: bytes) -> None:
+        port, wsgi = self.port, self.application.interface == "wsgi"
+        if port is None or not flags & LAST or views or len(inline) != PART.size or not wsgi:
+            raise RemoteProtocolError("a file that does not end a response")
+        offset, count = PART.unpack(inline)
+        file = port.take_file(self.stream, offset, count)
+        if self._gone:
+            os.close(file)
+            return
+        self.sent += count
+        self._flows([])
+        self._flow(flags, b"", None, (file, offset, count))
+
     def _on_abort(self) -> None:
+        self._stop_flow()
         if self._gone:
             self._end()
         elif self._responding:
@@ -210,7 +272,9 @@ class Exchange(Request):
 
     def _acknowledge(self) -> None:
         # A window is given back when its bytes have left the process, so a slow client stops the application.
-        if self._unacknowledged and self.port is not None and (self._gone or self.connection.flushed):
+        outflow = self._outflow
+        left = self.connection.flushed if outflow is None else outflow.clear
+        if self._unacknowledged and self.port is not None and (self._gone or left):
             size, self._unacknowledged = self._unacknowledged, 0
             self.port.acknowledge(self.stream, size)
 
@@ -218,11 +282,14 @@ class Exchange(Request):
 
     def client_ready(self) -> None:
         """Everything written so far has left for the client."""
+        if self._outflow is not None:
+            self._outflow.advance()
         if not self._over:
             self._acknowledge()
 
     def client_gone(self) -> None:
         """Nobody waits for the answer any more; nothing is written to the connection from now on."""
+        self._stop_flow()
         if not self._gone and not self._over:
             self.application.cancelled += 1
             self._let_go()
@@ -254,6 +321,7 @@ class Exchange(Request):
             return True
         if not self._gone:
             self._gone = True
+            self._stop_flow()
             self.application.errors += 1
             if self._responding:
                 self.connection.abort()
@@ -282,5 +350,18 @@ class Exchange(Request):
             self._free_head()
         if self.stream:
             self.application.finished(self)
+        if self.port is not None and self.port.files:
+            self.port.drop_file(self.stream)
+        if self._outflow is None:
+            self._report()
+
+    def _stop_flow(self) -> None:
+        outflow, self._outflow = self._outflow, None
+        if outflow is not None:
+            outflow.close()
+            if self._over:
+                self._report()
+
+    def _report(self) -> None:
         if self.on_over is not None:
             self.on_over(self)

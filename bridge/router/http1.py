@@ -20,9 +20,10 @@ from typing import Any, cast
 from httptools import HttpParserError, HttpParserInvalidMethodError, HttpParserUpgrade, HttpRequestParser
 
 from bridge.errors import ClientError
+from bridge.router.direct import DirectResponder
 from bridge.router.framing import REFUSED, Framing, check_partial, fields_of, judge, repeats
 from bridge.router.interface import Service
-from bridge.router.response import CHUNKED_BODY, DONE, HEAD, LENGTH_BODY, LINGER, NOT_BEGUN, WAIT, Responder
+from bridge.router.response import CHUNKED_BODY, DONE, HEAD, LENGTH_BODY, LINGER, NOT_BEGUN, WAIT
 from bridge.router.transfer import ChunkDecoder
 from bridge.router.wheel import NEVER
 
@@ -48,8 +49,8 @@ def _peer_block(transport: asyncio.Transport) -> tuple[bytes, str]:
     return b"\0\0%b\0\n" % path, ""
 
 
-class Connection(Responder):
-    """One TCP or unix connection; see the head of the file, and `Responder` for what an exchange may call.
+class Connection(DirectResponder):
+    """One TCP or unix connection; see the head of the file, and its bases for what an exchange may call.
 
     Args:
         service: what all connections share.

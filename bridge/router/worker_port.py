@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import os
+import stat
 import weakref
 from typing import Any, Protocol
 
@@ -21,6 +22,7 @@ from bridge.ipc.message import BATON, HEADER, WINDOW
 from bridge.ipc.port import ROUTER, WAITER, Port
 
 BATCH = 64  #: messages taken from a worker before other work of the loop gets its turn
+MOST_FILES = 256  #: of a worker that no message has named yet
 _COUNT = 0xFFFF
 _STARVED = 1 << 16
 
@@ -87,6 +89,7 @@ class WorkerPort:
         "_flying",
         "application",
         "consumers",
+        "files",
         "leaving",
         "limit",
         "loop",
@@ -106,6 +109,7 @@ class WorkerPort:
         self.limit = 0  # requests at once; 0 until the worker says that it is ready
         self.leaving = 0  # requests that it was running when it began to drain
         self.loop = application.loop
+        self.files: dict[int, int] = {}  # stream → what is to end its response
         self._flying: dict[int, tuple[weakref.ref[Any], int, int]] = {}
 
     def start(self) -> None:
@@ -163,14 +167,54 @@ class WorkerPort:
         """The link is readable: the worker is ready, or gone."""
         try:
             while received := self.port.link.receive():
-                message, fds = received
-                for fd in fds:
-                    os.close(fd)
-                self.application.ready(self, *read_attached(message, fds))
+                self._on_link_message(*received)
         except PeerLost:
             self.application.lose(self)
         except RemoteProtocolError as error:
             self.application.cut(self, str(error))
+
+    def _on_link_message(self, message: dict[str, Any], fds: list[int]) -> None:
+        if message.get("type") == "file" and len(fds) == 1:
+            self._keep_file(message.get("stream"), fds[0])
+            return
+        for fd in fds:
+            os.close(fd)
+        self.application.ready(self, *read_attached(message, fds))
+
+    def _keep_file(self, stream: object, file: int) -> None:
+        exchange = self.application.exchanges.get(stream) if isinstance(stream, int) else None
+        if exchange is None or not isinstance(stream, int):
+            os.close(file)  # the message that ended the stream has overtaken it
+        elif stream in self.files or len(self.files) >= MOST_FILES or exchange.port not in (None, self):
+            os.close(file)
+            raise RemoteProtocolError(f"a file for stream {stream:#x}, which may have none")
+        else:
+            self.files[stream] = file
+
+    def take_file(self, stream: int, offset: int, count: int) -> int:
+        """The file that came over the link for a stream; its descriptor is the caller's from now on.
+
+        Raises:
+            RemoteProtocolError: none has come, it is no regular file, or no file has such a part.
+        """
+        try:
+            while stream not in self.files and (received := self.port.link.receive()):
+                self._on_link_message(*received)
+        except PeerLost:
+            pass  # whoever reads the link next will see it too
+        file = self.files.pop(stream, None)
+        if file is None:
+            raise RemoteProtocolError(f"the file of stream {stream:#x} has not come")
+        if not stat.S_ISREG(os.fstat(file).st_mode) or offset + count >= 1 << 63:
+            os.close(file)
+            raise RemoteProtocolError(f"the file of stream {stream:#x} cannot be sent")
+        return file
+
+    def drop_file(self, stream: int) -> None:
+        """Close the file of a stream that has ended otherwise, if there is one."""
+        file = self.files.pop(stream, None)
+        if file is not None:
+            os.close(file)
 
     def _handle(  # noqa: PLR0913 - the parts of one message
         self,
@@ -238,6 +282,8 @@ class WorkerPort:
 
     def stop(self) -> None:
         """Stop listening and close this end; views in flight keep their mapping."""
+        for stream in list(self.files):
+            self.drop_file(stream)
         self.loop.remove_reader(self.port.bell.fileno())
         self.loop.remove_reader(self.port.link.fileno())
         self.port.close()

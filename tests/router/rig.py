@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 from collections.abc import Awaitable, Callable
 from typing import Any
 
@@ -67,6 +68,7 @@ class FakeConnection:
         self.paused = False
         self.flushed = True
         self.stalled = False
+        self.room = 0  # bytes that the socket takes without the transport
         self.length_kept = True
         self.exchange: Exchange | None = None
 
@@ -88,6 +90,19 @@ class FakeConnection:
             self.flushed = False
         self.complete = last
         return True
+
+    def send_now(self, data: Any) -> int:
+        assert self.flushed
+        taken = min(self.room, len(data))
+        self.room -= taken
+        self.body += data[:taken]
+        return taken
+
+    def send_file(self, file: int, offset: int, count: int) -> bool:
+        try:
+            return self.write(os.pread(file, count, offset), True)
+        finally:
+            os.close(file)
 
     def take(self) -> None:
         """The client takes everything."""

@@ -143,7 +143,7 @@ def test_a_disk_that_is_full(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, ca
         disk.close()
 
     run(test())
-    assert caplog.messages == [f"a body found no room on disk, in {tmp_path}: [Errno 28] No space left on device"] * 2
+    assert caplog.messages == [f"a temporary file in {tmp_path}: [Errno 28] No space left on device"] * 2
 
 
 def test_a_directory_that_is_not_there(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:

@@ -1,0 +1,393 @@
+"""bridge.router.outflow: a slow client costs a file instead of shared memory, and a quick one neither."""
+
+from __future__ import annotations
+
+import errno
+import gc
+import os
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from bridge.router import outflow as module
+from bridge.router.disk import Disk
+from bridge.router.outflow import COPIED, Outflow
+from tests.router.rig import pattern, run, until
+from tests.router.test_disk import opened
+
+
+class Sink:
+    """A client that takes `quota` bytes: from the socket at once, else from the transport, which keeps the rest."""
+
+    def __init__(self, quota: float = float("inf"), *, direct: bool = True) -> None:
+        self.quota = quota
+        self.direct = direct
+        self.received = b""
+        self.kept = 0
+        self.flushed = True
+        self.complete = False
+        self.aborted = False
+        self.length_kept = True
+        self.files: list[tuple[int, int, int]] = []
+        self.writes = 0
+        self.outflow: Outflow
+
+    def write(self, data: Any, last: bool) -> bool:
+        assert not self.complete
+        assert not self.aborted
+        assert self.flushed
+        assert isinstance(data, bytes)
+        assert len(data) <= COPIED
+        self.writes += 1
+        if not self.length_kept:
+            return False
+        self.received += data
+        taken = int(min(self.quota, len(data)))
+        self.quota -= taken
+        self.kept = len(data) - taken
+        self.flushed = not self.kept
+        self.complete = last
+        return True
+
+    def send_now(self, data: Any) -> int:
+        assert self.flushed
+        taken = int(min(self.quota, len(data))) if self.direct else 0
+        self.quota -= taken
+        self.received += bytes(memoryview(data)[:taken])
+        return taken
+
+    def send_file(self, file: int, offset: int, count: int) -> bool:
+        assert self.flushed
+        self.files.append((file, offset, count))
+        self.complete = True
+        return True
+
+    def abort(self) -> None:
+        self.aborted = True
+
+    def take(self, quota: float = float("inf")) -> None:
+        """The client takes what the transport keeps, and up to `quota` bytes more."""
+        self.kept = 0
+        self.flushed = True
+        self.quota = quota
+        self.outflow.advance()
+
+
+class Flow:
+    """One response on its way to a sink."""
+
+    def __init__(self, sink: Sink, directory: Path, most: int = 1 << 30) -> None:
+        self.sink = sink
+        self.disk = Disk(str(directory))
+        self.directory = directory
+        self.cleared = 0
+        self.ended: list[bool | None] = []
+        self.outflow = sink.outflow = Outflow(sink, self.disk, most, self._on_clear, self.ended.append)
+
+    def _on_clear(self) -> None:
+        assert self.outflow.clear
+        self.cleared += 1
+
+    def push(self, *pieces: bytes, last: bool = False) -> None:
+        """More of the body."""
+        for piece in pieces:
+            self.outflow.push(piece)
+        if last:
+            self.outflow.finish()
+        self.outflow.advance()
+
+    async def close(self) -> None:
+        """The response is over."""
+        self.outflow.close()
+        self.outflow.close()
+        await until(lambda: not self.disk.jobs)
+        assert not opened(self.directory)
+        self.disk.close()
+
+
+@pytest.fixture
+def hasty(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """Nothing waits in shared memory for longer than a moment."""
+    monkeypatch.setattr(module, "PATIENCE", 0.0001)
+    yield
+
+
+@pytest.mark.parametrize("direct", [True, False], ids=["direct", "copied"])
+@pytest.mark.parametrize("sizes", [[1], [100_000], [1_000_000, 5, 5], [5, 1_000_000], [16_384] * 9, []])
+def test_a_client_that_takes_everything(tmp_path: Path, sizes: list[int], direct: bool) -> None:
+    """All of it goes out at once, in order, and the end with it; no file is made, nothing is held."""
+
+    async def test() -> None:
+        sink = Sink(direct=direct)
+        flow = Flow(sink, tmp_path)
+        body = pattern(sum(sizes))
+        position = 0
+        for size in sizes:
+            flow.push(body[position : position + size])
+            position += size
+            assert flow.outflow.clear
+        flow.push(last=True)
+        assert (sink.received, sink.complete, flow.ended) == (body, True, [True])
+        assert not flow.disk.jobs
+        assert flow.cleared == 0
+        await flow.close()
+
+    run(test())
+
+
+def test_the_last_piece_ends_the_body_by_itself(tmp_path: Path) -> None:
+    """No empty piece is written behind it: the end of a transfer-chunked body goes out with its last chunk."""
+
+    async def test() -> None:
+        sink = Sink(direct=False)
+        flow = Flow(sink, tmp_path)
+        flow.push(b"a" * 20_000, last=True)
+        assert (sink.writes, sink.complete) == (1, True)
+        await flow.close()
+
+    run(test())
+
+
+@pytest.mark.parametrize("direct", [True, False], ids=["direct", "copied"])
+@pytest.mark.parametrize("quota", [0, 1, 70_000, 500_000])
+def test_a_client_that_takes_its_time(tmp_path: Path, hasty: None, quota: int, direct: bool) -> None:
+    """What it does not take goes to a file, from there to the client piece by piece, and nothing is lost or moved."""
+
+    async def test() -> None:
+        sink = Sink(quota, direct=direct)
+        flow = Flow(sink, tmp_path)
+        body = pattern(1_500_000)
+        for start in range(0, 1_500_000, 300_000):
+            flow.push(body[start : start + 300_000], last=start == 1_200_000)
+            await until(lambda: flow.outflow.clear)
+        assert flow.cleared >= 1
+        assert len(sink.received) <= quota + COPIED
+        assert opened(tmp_path) == 1
+        while not sink.complete:
+            await until(lambda: not sink.flushed)
+            sink.take(quota)
+            await until(lambda: sink.complete or not sink.flushed)
+        assert sink.received == body
+        assert flow.ended == [True]
+        await flow.close()
+
+    run(test())
+
+
+def test_bytes_that_come_while_the_file_is_read(tmp_path: Path, hasty: None) -> None:
+    """They go behind what is in the file, whether the client takes anything meanwhile or not."""
+
+    async def test() -> None:
+        sink = Sink(10)
+        flow = Flow(sink, tmp_path)
+        body = pattern(400 * 997)
+        for index in range(400):
+            flow.push(body[index * 997 : index * 997 + 997], last=index == 399)
+            if index % 7 == 0:
+                await until(lambda: not flow.disk.jobs)
+            if index % 3 == 0 and not sink.flushed:
+                sink.take(1000)
+        while not sink.complete:
+            await until(lambda: sink.complete or not sink.flushed)
+            if not sink.complete:
+                sink.take(50_000)
+        assert sink.received == body
+        assert flow.ended == [True]
+        await flow.close()
+
+    run(test())
+
+
+def test_a_client_that_catches_up_in_time(tmp_path: Path) -> None:
+    """What waited for a moment only goes out of shared memory; it is held until then."""
+
+    async def test() -> None:
+        sink = Sink(10)
+        flow = Flow(sink, tmp_path)
+        flow.push(pattern(500_000))
+        assert not flow.outflow.clear
+        sink.take()
+        assert flow.outflow.clear
+        assert not flow.disk.jobs
+        assert sink.received == pattern(500_000)
+        await flow.close()
+
+    run(test())
+
+
+def test_the_file_has_a_limit(tmp_path: Path, hasty: None) -> None:
+    """What would be too much for it waits in shared memory, and goes on when the client takes it."""
+
+    async def test() -> None:
+        sink = Sink(0)
+        flow = Flow(sink, tmp_path, most=300_000)
+        body = pattern(800_000)
+        flow.push(body[:200_000])
+        await until(lambda: flow.outflow.clear)
+        flow.push(body[200_000:], last=True)
+        for _ in range(50):
+            await until(lambda: not flow.disk.jobs)
+        assert not flow.outflow.clear
+        while not sink.complete:
+            await until(lambda: sink.complete or not sink.flushed)
+            if not sink.complete:
+                sink.take(100_000)
+        assert sink.received == body
+        await flow.close()
+
+    run(test())
+
+
+def test_the_file_is_used_again(tmp_path: Path, hasty: None) -> None:
+    """A long response whose client falls behind again and again needs no longer a file than it was behind at once."""
+
+    async def test() -> None:
+        sink = Sink(0)
+        flow = Flow(sink, tmp_path, most=200_000)
+        body = pattern(1_000_000)
+        for start in range(0, 1_000_000, 100_000):
+            flow.push(body[start : start + 100_000])
+            await until(lambda: flow.outflow.clear)
+            while len(sink.received) < start + 100_000:
+                sink.take(0)
+                await until(lambda: not sink.flushed or flow.outflow.clear)
+                await until(lambda: not flow.disk.jobs)
+        assert sink.received == body
+        await flow.close()
+
+    run(test())
+
+
+def test_a_disk_that_is_full(tmp_path: Path, hasty: None, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The bytes stay in shared memory and the client gets all of them: only the thread waits."""
+
+    def full(*_: Any) -> int:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(os, "pwritev", full)
+
+    async def test() -> None:
+        sink = Sink(1000)
+        flow = Flow(sink, tmp_path)
+        body = pattern(300_000)
+        flow.push(body[:150_000], body[150_000:], last=True)
+        await until(lambda: flow.disk.jobs)
+        await until(lambda: not flow.disk.jobs)
+        assert not flow.outflow.clear
+        sink.take()
+        assert sink.received == body
+        assert flow.ended == [True]
+        await flow.close()
+
+    run(test())
+
+
+def test_a_file_that_cannot_be_read(tmp_path: Path, hasty: None, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The connection is cut: the client must not take what it has for the whole."""
+
+    def broken(*_: Any) -> bytes:
+        raise OSError(errno.EIO, "Input/output error")
+
+    monkeypatch.setattr(os, "pread", broken)
+
+    async def test() -> None:
+        sink = Sink(0)
+        flow = Flow(sink, tmp_path)
+        flow.push(pattern(100_000), last=True)
+        await until(lambda: flow.outflow.clear)
+        sink.take()
+        await until(lambda: flow.ended)
+        assert (sink.aborted, sink.complete, flow.ended) == (True, False, [None])
+        await flow.close()
+
+    run(test())
+
+
+def test_a_body_of_the_wrong_length(tmp_path: Path) -> None:
+    """The owner is told that the connection has been cut."""
+
+    async def test() -> None:
+        sink = Sink(direct=False)
+        sink.length_kept = False
+        flow = Flow(sink, tmp_path)
+        flow.push(pattern(100_000), last=True)
+        assert flow.ended == [False]
+        assert flow.outflow.over
+        await flow.close()
+
+    run(test())
+
+
+@pytest.mark.parametrize("when", ["held", "moving", "in the file", "reading"])
+def test_the_client_leaves(tmp_path: Path, hasty: None, when: str) -> None:
+    """Whatever is under way, nothing is left: no view, no file, no call."""
+
+    async def test() -> None:
+        sink = Sink(0)
+        flow = Flow(sink, tmp_path)
+        flow.push(pattern(400_000))
+        if when != "held":
+            await until(lambda: flow.disk.jobs)
+        if when in ("in the file", "reading"):
+            await until(lambda: not flow.disk.jobs)
+        if when == "reading":
+            sink.take()
+            assert flow.disk.jobs
+        received = sink.received
+        read, write = os.pipe()
+        flow.outflow.finish((read, 0, 1))
+        await flow.close()
+        os.close(write)
+        with pytest.raises(OSError, match="Bad file descriptor"):
+            os.fstat(read)
+        assert (sink.received, flow.ended) == (received, [])
+
+    run(test())
+
+
+def test_a_file_ends_the_response(tmp_path: Path, hasty: None) -> None:
+    """It is sent when everything in front of it has left."""
+
+    async def test() -> None:
+        sink = Sink(10)
+        flow = Flow(sink, tmp_path)
+        flow.outflow.push(pattern(200_000))
+        flow.outflow.finish((7, 8, 9))
+        flow.outflow.advance()
+        await until(lambda: flow.outflow.clear)
+        while not sink.files:
+            assert flow.ended == []
+            sink.take(20_000)
+            await until(lambda: sink.files or not sink.flushed)
+        assert sink.received == pattern(200_000)
+        assert (sink.files, flow.ended) == ([(7, 8, 9)], [True])
+        await flow.close()
+
+    run(test())
+
+
+def test_views_end_in_the_loops_thread(tmp_path: Path, hasty: None) -> None:
+    """Chunks are given back as soon as their bytes are in the file, by the thread that may do it."""
+    import threading  # noqa: PLC0415 - for this one
+
+    ended: list[int] = []
+
+    class View(bytearray):
+        def __del__(self) -> None:
+            ended.append(threading.get_ident())
+
+    async def test() -> None:
+        sink = Sink(0)
+        flow = Flow(sink, tmp_path)
+        for index in range(100):
+            flow.outflow.push(View(pattern(3000)))
+            flow.outflow.advance()
+            await until(lambda: flow.outflow.clear)
+            gc.collect()
+            assert len(ended) == index + 1
+        await flow.close()
+
+    run(test())
+    assert set(ended) == {threading.get_ident()}
