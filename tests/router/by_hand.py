@@ -6,13 +6,15 @@ import os
 from dataclasses import dataclass
 from typing import Any
 
+from bridge import config
 from bridge.ipc import handshake
 from bridge.ipc.dispatcher import dispatch
 from bridge.ipc.link import Link
 from bridge.ipc.message import ACK, DATA, DESCRIPTOR, FILE, HEADER, LAST, RESPONSE, UNKNOWN, WANT, WINDOW
 from bridge.ipc.segment import Segment
 from bridge.ipc.stream import Event
-from tests.router.rig import Rig, until
+from bridge.router.exchange import Exchange
+from tests.router.rig import FakeConnection, Rig, until
 
 
 @dataclass(slots=True)
@@ -154,3 +156,50 @@ class WorkerByHand:
         for file in self.files.values():
             os.close(file)
         self.files.clear()
+
+
+class Both:
+    """A rig with one worker by hand."""
+
+    def __init__(self, http: config.Http, **settings: Any) -> None:
+        self.rig = Rig(http=http, protocol="wsgi", **settings)
+        self.worker = WorkerByHand(self.rig).attach()
+
+    async def begin(self, *, stalled: bool = False, size: int | None = None) -> tuple[FakeConnection, Taken, Exchange]:
+        """A request that the worker has, with the head of its response out if `size` is said."""
+        connection, exchange = self.rig.request()
+        connection.stalled = stalled
+        taken = await self.worker.request()
+        if size is not None:
+            self.worker.respond(taken, size)
+            await until(lambda: connection.status)
+        return connection, taken, exchange
+
+    async def window(self, taken: Taken, size: int) -> None:
+        """Wait until so many bytes of window have come back."""
+
+        def back() -> bool:
+            self.worker.look()
+            return self.worker.given_back.get(taken.stream, 0) == size
+
+        await until(back)
+
+    @property
+    def held(self) -> int:
+        """Chunks of the worker that are not free."""
+        return self.worker.port.segment.chunks.busy()
+
+    async def close(self) -> None:
+        """Everything is given back."""
+        await self.rig.idle()
+        assert self.held == 0
+        assert not self.worker.router_side.files
+        await self.rig.close()
+        self.worker.close()
+
+
+async def take_all(connection: FakeConnection) -> None:
+    """Let the client take its response to the end."""
+    while not connection.complete:
+        await until(lambda: connection.complete or not connection.flushed)
+        connection.take()
