@@ -1,7 +1,7 @@
 """`make bench`: Bridge, uvicorn, granian and gunicorn in turn under the same loads. Needs wrk.
 
 Without options: every row, one worker each, the row's own number of connections; about ten minutes. --full: also with
-as many processes as Bridge has, at 1, 4 and 64 connections; more than an hour.
+as many processes as Bridge has, at 1, 4 and 64 connections; about an hour.
 """
 
 from __future__ import annotations
