@@ -271,7 +271,7 @@ def test_body_size_of_a_file(tmp_path: Path) -> None:
         assert wire.answer().status == 413
 
 
-@pytest.mark.parametrize("name", ["minimal.json"])
+@pytest.mark.parametrize("name", ["minimal.json", "demo.json"])
 def test_files_that_come_with_bridge(tmp_path: Path, name: str) -> None:
     """The example files are right, and what they describe is served from the repository's root."""
     text = (ROOT / "config" / name).read_text()
