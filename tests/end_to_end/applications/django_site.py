@@ -1,4 +1,4 @@
-"""A Django project in one file, served through its ASGI handler."""
+"""A Django project in one file, served through its ASGI handler, or as `wsgi` through the other."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from django.conf import settings
 from django.core.asgi import get_asgi_application
 from django.core.files.uploadedfile import UploadedFile
 from django.core.handlers.asgi import ASGIRequest
+from django.core.wsgi import get_wsgi_application
 from django.http import Http404, HttpRequest, HttpResponse, JsonResponse, StreamingHttpResponse
 from django.urls import path
 
@@ -61,3 +62,4 @@ def item(request: HttpRequest, number: int) -> HttpResponse:
 
 urlpatterns = [path("", index), path("form", form), path("stream", stream), path("item/<int:number>", item)]
 application = get_asgi_application()
+wsgi = get_wsgi_application()
