@@ -1,8 +1,9 @@
 """Stand-ins for the router and for a worker's server, so that the supervision is tested without either.
 
-`python stand_in.py main SETTINGS` supervises them as `bridged run` would (SETTINGS is JSON). All of them write what
-happens to them, a line each, to the file `events` in the application's directory; files that a test creates there
-change how the server behaves:
+`python stand_in.py main SETTINGS` supervises them as `bridged run` would (SETTINGS is JSON), or, with a further
+`patient`, as `bridged serve`. All of them write what happens to them, a line each, to the file `events` in the
+application's directory (the router in that of the first one); files that a test creates there change how the server
+behaves:
 
     broken    it says that the application cannot be loaded, with this file's text as the report
     dead      it ends at boot without a word
@@ -121,6 +122,8 @@ def router(fd: int) -> None:
         elif message["type"] == "worker":
             ports.append(Link.adopt(fds[0]))
             note(f"worker {message['pid']}")
+        elif message["type"] == "broken":
+            note(f"broken {message['application']} {message['broken']}")
         elif message["type"] == "quit":
             return
         else:
@@ -138,7 +141,7 @@ def main() -> int:
     else:
         settings = config.from_json(config.Settings, json.loads(sys.argv[2]))
         try:
-            serve(settings, [*HERE, "router"], [*HERE, "prototype"])
+            serve(settings, [*HERE, "router"], [*HERE, "prototype"], patient="patient" in sys.argv)
         except BridgeError as error:
             report = error.report if isinstance(error, TargetError) else ""
             sys.stderr.write(f"{report}{error}\n")
