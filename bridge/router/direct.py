@@ -7,6 +7,7 @@ nobody else wait for its sockets, so a file that the socket does not take at onc
 from __future__ import annotations
 
 import asyncio
+import errno
 import logging
 import os
 from collections.abc import Callable
@@ -18,6 +19,7 @@ from bridge.router.response import DONE, NOT_BEGUN, Responder
 from bridge.router.wheel import NEVER
 
 PIECE = 262144  #: bytes of a file that are sent before others get their turn
+_GONE = frozenset((errno.EPIPE, errno.ECONNRESET, errno.ETIMEDOUT, errno.EHOSTUNREACH, errno.ENETUNREACH))
 
 
 class FileSender:
@@ -27,7 +29,8 @@ class FileSender:
         sock: descriptor of the socket; stays the caller's.
         file, offset, count: what is sent.
         progress: called when the client has taken something.
-        done: called at the end, with what went wrong, or an empty string.
+        done: called at the end: with None when all was sent, else with what is wrong with the file, or with nothing
+            when it is only that the client has left.
     """
 
     __slots__ = ("_count", "_done", "_file", "_offset", "_progress", "_socket", "_waits")
@@ -39,7 +42,7 @@ class FileSender:
         offset: int,
         count: int,
         progress: Callable[[], None],
-        done: Callable[[str], None],
+        done: Callable[[str | None], None],
     ) -> None:
         self._socket = sock
         self._file = file
@@ -77,7 +80,7 @@ class FileSender:
         except (BlockingIOError, InterruptedError):
             return
         except OSError as error:
-            self._end(str(error))
+            self._end("" if error.errno in _GONE else str(error))
             return
         if not sent:
             self._end("it is shorter than it was")
@@ -87,9 +90,9 @@ class FileSender:
         if self._count:
             self._progress()
         else:
-            self._end("")
+            self._end(None)
 
-    def _end(self, problem: str) -> None:
+    def _end(self, problem: str | None) -> None:
         self.close()
         self._done(problem)
 
@@ -160,12 +163,13 @@ class DirectResponder(Responder):
     def _on_sent(self) -> None:
         self._send_by = self._service.wheel.clock() + self._service.http.send_timeout
 
-    def _on_file_end(self, problem: str) -> None:
+    def _on_file_end(self, problem: str | None) -> None:
         self._sender = None
         self._started = False
         self._send_by = NEVER
         if problem:
             logging.getLogger("bridge").error("a file that is sent as a response: %s", problem)
+        if problem is not None:
             self.abort()
             return
         if self._reply == CHUNKED:

@@ -11,17 +11,15 @@ from __future__ import annotations
 import logging
 import os
 from collections.abc import Callable
-from struct import Struct
 from typing import Protocol
 
 from bridge.errors import PeerLost, StreamCancelled
-from bridge.ipc.message import ABORT, ACK, DATA, DESCRIPTOR, FILE, HEADER, LAST, MAX_DESCRIPTORS, RESPONSE
+from bridge.ipc.message import ABORT, ACK, DATA, DESCRIPTOR, FILE, HEADER, LAST, MAX_DESCRIPTORS, PART, RESPONSE
 from bridge.ipc.segment import Segment
 from bridge.ipc.stream import Event
 from bridge.worker.request_body import RequestBody
 from bridge.worker.thread_router import ThreadRouter
 
-PART = Struct("<QQ")  #: offset and bytes of the part of a file that is sent
 COPIED = 262144  #: bytes of a file that are read at once where the router cannot be given its descriptor
 
 _pack = HEADER.pack

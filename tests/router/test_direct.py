@@ -206,8 +206,10 @@ def test_a_file_that_cannot_be_read(tmp_path: Path, caplog: pytest.LogCaptureFix
 
 
 @pytest.mark.parametrize("request_", [GET, OLD], ids=["1.1", "1.0"])
-def test_the_client_leaves_in_the_middle_of_a_file(tmp_path: Path, request_: bytes) -> None:
-    """The file and the duplicate of the socket are closed."""
+def test_the_client_leaves_in_the_middle_of_a_file(
+    tmp_path: Path, request_: bytes, caplog: pytest.LogCaptureFixture
+) -> None:
+    """The file and the duplicate of the socket are closed, and it is nobody's fault."""
 
     async def test() -> None:
         service = Service(answer=None)
@@ -221,12 +223,13 @@ def test_the_client_leaves_in_the_middle_of_a_file(tmp_path: Path, request_: byt
             await reader.readexactly(10)
             assert opened(tmp_path) == 1
             assert len(os.listdir("/proc/self/fd")) == files + 2
-            writer.transport.abort()
+            writer.transport.abort()  # with bytes unread: our socket gets RST
             await _until(lambda: not service.connections)
             assert not opened(tmp_path)
             await _until(lambda: len(os.listdir("/proc/self/fd")) == files - 2)
 
     _run(test)
+    assert not caplog.messages
 
 
 def test_a_client_that_takes_nothing_of_a_file(tmp_path: Path) -> None:
@@ -243,7 +246,6 @@ def test_a_client_that_takes_nothing_of_a_file(tmp_path: Path) -> None:
                 await asyncio.sleep(0.02)
             assert service.connections
             await _until(lambda: not service.connections)
-            assert loop.time() > begun + 1.2
         assert not opened(tmp_path)
 
     _run(test)

@@ -8,6 +8,7 @@ import tempfile
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator
+from functools import cache
 from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qs
@@ -109,6 +110,7 @@ def file(environ: Environ, asked: dict[str, str]) -> Iterable[bytes]:
     return wrapped
 
 
+@cache
 def pattern(size: int) -> bytes:
     """Bytes in which a piece that is missing, repeated or in the wrong place shows."""
     return b"".join(number.to_bytes(4, "big") for number in range(size // 4 + 1))[:size]
