@@ -23,7 +23,16 @@ from __future__ import annotations
 from urllib.parse import unquote_to_bytes
 
 from bridge.ipc.message import HTTP_1_0, HTTPS
-from bridge.worker.scope import LONGEST_FIELD, MAX_FIELDS, MAX_LINES, SECRET, origin_form, parse_peer
+from bridge.worker.scope import (
+    LONGEST_BLOCK,
+    LONGEST_FIELD,
+    MAX_BLOCKS,
+    MAX_FIELDS,
+    MAX_LINES,
+    SECRET,
+    origin_form,
+    parse_peer,
+)
 from bridge.worker.types import Environ
 
 #: Connections whose part of the environ is remembered, for each version and scheme. It is a dict, and larger
@@ -38,9 +47,7 @@ _UNDERSCORE = ord("_")
 _Field = tuple[str, str]
 _Parts = tuple[str, str, str, str, str]
 
-#: Stands for a field that is dropped. The key is one that every environ has: so it makes the sum of keys wrong,
-#: as a repeated field does, and neither costs the usual request more than a look at that sum.
-_DROPPED: _Field = ("SERVER_PROTOCOL", "")
+_DROPPED: _Field = ("", "")  # stands for a field that is not passed on
 
 #: These keys, which every request gets values for, are in the dict that is copied: so its copy is large enough.
 _OF_THE_LINE = ("REQUEST_METHOD", "SCRIPT_NAME", "PATH_INFO", "QUERY_STRING", "RAW_URI", "REQUEST_URI")
@@ -57,7 +64,7 @@ class EnvironBuilder:
         prefix: what is moved from a path that begins with it to SCRIPT_NAME; slashes at its end do not count.
     """
 
-    __slots__ = ("_fields", "_fixed", "_known", "_lines", "_peers", "_prefix", "_root_path")
+    __slots__ = ("_blocks", "_fields", "_fixed", "_lines", "_peers", "_prefix", "_root_path")
 
     def __init__(self, fixed: Environ, root_path: str = "", prefix: str = "") -> None:
         self._fixed = fixed
@@ -66,7 +73,7 @@ class EnvironBuilder:
         self._peers: list[dict[bytes, Environ]] = [{} for _ in range(_VARIANTS + 1)]
         self._lines: dict[bytes, _Parts] = {}
         self._fields: dict[bytes, _Field] = {}
-        self._known = self._fields.get
+        self._blocks: dict[bytes, dict[str, str]] = {}
 
     def build(self, head: bytes, number: int, size: int) -> Environ:
         """The environ of one request.
@@ -79,10 +86,10 @@ class EnvironBuilder:
         Raises:
             ValueError: the head block is not one.
         """
-        lines = head.split(b"\r\n")
-        peer, _, first = lines[0].rpartition(b"\n")
+        first, _, block = head.partition(b"\r\n")
+        peer, _, line = first.rpartition(b"\n")
         environ = (self._peers[number & _VARIANTS].get(peer) or self._remember(peer, number & _VARIANTS)).copy()
-        parts = self._lines.get(first) or self._read_line(first)
+        parts = self._lines.get(line) or self._read_line(line)
         (
             environ["REQUEST_METHOD"],
             environ["SCRIPT_NAME"],
@@ -91,13 +98,7 @@ class EnvironBuilder:
             environ["RAW_URI"],
         ) = parts
         environ["REQUEST_URI"] = parts[4]
-        known, learn = self._known, self._learn
-        expected = len(environ) + len(lines) - 3  # the first line, and the two empty ones at the end
-        for line in lines[1:-2]:
-            key, value = known(line) or learn(line)
-            environ[key] = value
-        if len(environ) != expected:
-            _join(environ, [known(line) or learn(line) for line in lines[1:-2]], number)
+        environ.update(self._blocks.get(block) or self._read_block(block))
         if size:
             environ["CONTENT_LENGTH"] = str(size)
         return environ
@@ -123,6 +124,26 @@ class EnvironBuilder:
         if prefix and path.startswith(prefix) and path[len(prefix) : len(prefix) + 1] in ("", "/"):
             return self._root_path + prefix, path[len(prefix) :]
         return self._root_path, path
+
+    def _read_block(self, block: bytes) -> dict[str, str]:
+        """What the field lines add to an environ."""
+        known = self._fields.get
+        fields: dict[str, str] = {}
+        lines = block.split(b"\r\n")[:-2]
+        familiar = len(block) <= LONGEST_BLOCK
+        for line in lines:
+            field = known(line)
+            if field is None:
+                familiar = False
+                field = self._learn(line)
+            fields[field[0]] = field[1]
+        if len(fields) != len(lines) or "" in fields:
+            fields = _join([known(line) or self._learn(line) for line in lines])
+        if familiar:
+            if len(self._blocks) >= MAX_BLOCKS:
+                self._blocks.clear()
+            self._blocks[block] = fields
+        return fields
 
     def _learn(self, line: bytes) -> _Field:
         name, _, value = line.partition(b":")
@@ -161,18 +182,16 @@ class EnvironBuilder:
         return environ
 
 
-def _join(environ: Environ, fields: list[_Field], number: int) -> None:
-    """Put right what a dropped field or a repeated one has done to an environ."""
-    environ["SERVER_PROTOCOL"] = _protocol(number)
+def _join(fields: list[_Field]) -> dict[str, str]:
+    """Fields of which some are repeated, or dropped."""
     values: dict[str, list[str]] = {}
     for key, value in fields:
-        if key != "SERVER_PROTOCOL":
-            values.setdefault(key, []).append(value)
-    for key, repeated in values.items():
-        if key == "CONTENT_LENGTH":
-            environ[key] = repeated[0]  # the router has seen to it that they agree
-        else:
-            environ[key] = ("; " if key == "HTTP_COOKIE" else ", ").join(repeated)
+        values.setdefault(key, []).append(value)
+    values.pop("", None)
+    joined = {key: ("; " if key == "HTTP_COOKIE" else ", ").join(repeated) for key, repeated in values.items()}
+    if "CONTENT_LENGTH" in joined:
+        joined["CONTENT_LENGTH"] = values["CONTENT_LENGTH"][0]  # the router has seen to it that they agree
+    return joined
 
 
 def _protocol(number: int) -> str:

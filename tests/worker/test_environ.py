@@ -208,12 +208,14 @@ def test_client_without_a_number() -> None:
 
 def test_memories_are_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
     """Neither peers nor request lines nor fields are remembered without end, and secrets are not at all."""
-    for name in ("MAX_PEERS", "MAX_LINES", "MAX_FIELDS"):
+    for name in ("MAX_PEERS", "MAX_LINES", "MAX_FIELDS", "MAX_BLOCKS"):
         monkeypatch.setattr(subject, name, 3)
     builder = EnvironBuilder({})
     for number in range(10):
         peer = b"192.0.2.7\x00%d\x00192.0.2.1\x008080\n" % (1000 + number)
         head = b"GET /%d HTTP/1.1\r\nHost: %d\r\nCookie: a=%d\r\n\r\n" % (number, number, number)
+        builder.build(peer + head.replace(b"Cookie: ", b"X-Cookie: "), 0, 0)
+        builder.build(peer + head.replace(b"Cookie: ", b"X-Cookie: "), 0, 0)
         environ = builder.build(peer + head, 0, 0)
         assert [environ[key] for key in ("REMOTE_PORT", "PATH_INFO", "HTTP_HOST", "HTTP_COOKIE")] == [
             str(1000 + number),
@@ -222,7 +224,23 @@ def test_memories_are_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
             f"a={number}",
         ]
         assert max(len(builder._peers[0]), len(builder._lines), len(builder._fields)) <= 3
-        assert not [line for line in builder._fields if b"Cookie" in line]
+        assert 0 < len(builder._blocks) <= 3
+        assert not [line for line in [*builder._fields, *builder._blocks] if b"\r\nCookie" in b"\r\n" + line]
+
+
+def test_heads_that_come_again() -> None:
+    """What is remembered of a head is what was read of it, and no application can change it."""
+    builder = EnvironBuilder({})
+    head = PEER + b"POST / HTTP/1.1\r\nHost: a\r\nX-A: 1\r\nX_A: 2\r\nX-A: 3\r\nTransfer-Encoding: chunked\r\n\r\n"
+    first = builder.build(head, 0, 7)
+    expected = first.copy()
+    assert (first["HTTP_X_A"], first["CONTENT_LENGTH"]) == ("1, 3", "7")
+    for _ in range(3):
+        first.clear()
+        first = builder.build(head, 0, 7)
+        assert first == expected
+    assert builder._blocks
+    assert builder.build(head, 0, 0)["CONTENT_LENGTH"] == "0"
 
 
 def test_what_is_no_head_block_is_refused() -> None:
