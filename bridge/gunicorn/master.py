@@ -363,18 +363,25 @@ class Master(Keeper):
         self._wait(lambda: not self._routers.busy, limit)
         if self.dirty_arbiter_pid:  # workers may have asked it until now
             self.kill_dirty_arbiter(signal.SIGQUIT if self._hurry else signal.SIGTERM)
-        self.kill_workers(signal.SIGQUIT if self._hurry else signal.SIGTERM)
+        self._dismiss()
         self._wait(lambda: not self.WORKERS, limit)
-        if self._hurry:
-            self.kill_workers(signal.SIGQUIT)
-        self._routers.quit()
-        end = max(limit, time.monotonic()) if graceful else limit
+        if self.WORKERS:
+            self._hurry = True
+            self._dismiss()
         self._hurry = False
-        self._wait(self._alone, min(end, time.monotonic() + QUICK))
+        self._wait(lambda: not self.WORKERS, time.monotonic() + QUICK)  # the router passes on their last answers
+        self._routers.quit()
+        self._wait(self._alone, time.monotonic() + QUICK)
         self.kill_workers(signal.SIGKILL)
         self.kill_dirty_arbiter(signal.SIGKILL)
         self._routers.kill()
         self._wait(self._alone, time.monotonic() + QUICK)
+
+    def _dismiss(self) -> None:
+        for pid, worker in list(self.WORKERS.items()):
+            # One that is still importing has nothing to finish, and may not hear of it for long.
+            quick = signal.SIGQUIT if worker.ready_at else signal.SIGKILL
+            self.kill_worker(pid, quick if self._hurry else signal.SIGTERM)
 
     def _alone(self) -> bool:
         return not (self.WORKERS or self._routers.alive or self.dirty_arbiter_pid)

@@ -108,6 +108,7 @@ class BridgeWorker(KeptWorker):
         self.master.release()
         self.main_end.close()
         os.environ.update(self.cfg.env)
+        os.environ.setdefault("UV_USE_IO_URING", "0")  # what libuv would open is of no use to a worker
         util.set_owner_process(self.cfg.uid, self.cfg.gid, initgroups=self.cfg.initgroups)
         util.seed()
         self.log.close_on_exec()

@@ -175,9 +175,9 @@ class Keeper(Arbiter):  # type: ignore[misc]
         try:
             pid: int = super().spawn_worker()
         except OSError as error:
-            signal.pthread_sigmask(signal.SIG_SETMASK, [])
             return self.postpone(f"no worker can be started: {error}")
-        signal.pthread_sigmask(signal.SIG_SETMASK, [])
+        finally:
+            signal.pthread_sigmask(signal.SIG_SETMASK, [])
         worker = self.WORKERS[pid]
         worker.generation = self._generation
         worker.control.close()

@@ -45,6 +45,26 @@ def test_term_finishes_what_runs() -> None:
         assert server.log.text.count("shut down") == 2
 
 
+def test_graceful_timeout() -> None:
+    """What still runs after graceful_timeout is ended, and the application is told to shut down."""
+    with Gunicorn("plain:app", "--graceful-timeout", "1") as server, Wire(server.address) as busy:
+        held(server, busy, "never")
+        server.main.send_signal(signal.SIGTERM)
+        assert busy.answer().status == 503
+        assert server.main.wait(20) == 0
+        server.log.take("shut down\n")
+        server.log.take(r"[^\n]*cancelled, the server stops[^\n]*\n")
+
+
+def test_int_while_importing(tmp_path: Path) -> None:
+    """Nobody waits for an import that takes long."""
+    (tmp_path / "slow.py").write_text("import time, sys\nprint('importing', file=sys.stderr)\ntime.sleep(60)\n")
+    with Gunicorn("slow:app", "-w", "2", "--pythonpath", str(tmp_path), ready=False) as server:
+        server.log.take("importing\n")
+        server.main.send_signal(signal.SIGINT)
+        assert server.main.wait(5) == 0
+
+
 def test_int_is_quick() -> None:
     """INT waits for no request."""
     with Gunicorn("plain:app") as server, Wire(server.address) as busy:
