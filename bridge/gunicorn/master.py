@@ -248,12 +248,17 @@ class Master(Keeper):
         """Say it in the words that gunicorn's users look for."""
         self.log.critical("WORKER TIMEOUT (pid:%s): %s", worker.pid, worker.reason)
 
+    def reap_workers(self) -> None:
+        """As `Keeper.reap_workers`, once gunicorn has looked after its dirty arbiter by itself."""
+        self.reap_dirty_arbiter()
+        super().reap_workers()
+
     def other_child_ended(self, pid: int, status: int) -> None:
         """The router, the master of a USR2, gunicorn's dirty arbiter, or somebody who was left to process 1."""
         if pid == self.reexec_pid:
             self.reexec_pid = 0
         elif pid == self.dirty_arbiter_pid:
-            self.handle_dirty_arbiter_exit(pid, status)
+            self.dirty_arbiter_pid = 0
         elif self._routers.ended(pid, status) and not self._routers.ever_served:
             self._failure = HaltServer("The router did not start.", self.WORKER_BOOT_ERROR)
 
