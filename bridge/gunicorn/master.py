@@ -56,6 +56,7 @@ class Master(Keeper):
     worker_class: Any
     pidfile: Any
     reexec_pid: int
+    dirty_arbiter_pid: int
 
     def begin(self, interface: str) -> None:
         """Judge the configuration and start the router; gunicorn starts the workers next."""
@@ -114,15 +115,9 @@ class Master(Keeper):
         listeners = tuple(
             listener(opened, self.application.name, inherited=self._inherited) for opened in self.LISTENERS
         )
+        start = command(self.cfg.uid, self.cfg.gid, initgroups=self.cfg.initgroups)
         grace = self.application.graceful_timeout
-        self._routers.use(
-            Order(
-                settings_of.for_router(self._settings),
-                listeners,
-                command(self.cfg.uid, self.cfg.gid, initgroups=self.cfg.initgroups),
-                grace,
-            )
-        )
+        self._routers.use(Order(settings_of.for_router(self._settings), listeners, start, grace))
 
     # --- waiting --------------------------------------------------------------------------------------------
 
