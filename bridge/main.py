@@ -61,8 +61,9 @@ def serve(
     listeners: list[Listener] = []
     try:
         for key, described in settings.listeners.items():
-            opened = bind(config.parse(key), described.backlog or settings.backlog)
-            listeners.append(replace(opened, application=described.application))
+            backlog = described.backlog or settings.backlog
+            opened = bind(config.parse(key), backlog)
+            listeners.append(replace(opened, application=described.application, backlog=backlog))
         Supervisor(settings, listeners, router, prototype, patient=patient).run()
     finally:
         for listener in listeners:

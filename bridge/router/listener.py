@@ -47,17 +47,22 @@ class SocketFile:
 
 @dataclass(frozen=True, slots=True)
 class Listener:
-    """An open listening socket, the address it really has, its file if it has one, and whose requests it takes."""
+    """An open listening socket, the address it really has, its file if it has one, and whose requests it takes.
+
+    A `backlog` of 0 is that of the settings.
+    """
 
     socket: socket.socket
     address: Address
     file: SocketFile | None = None
     application: str = ""
+    backlog: int = 0
 
     def to_json(self) -> dict[str, Any]:
         """What the router is told about it."""
         file = self.file.to_json() if self.file else None
-        return {"address": str(self.address), "file": file, "application": self.application}
+        address = str(self.address)
+        return {"address": address, "file": file, "application": self.application, "backlog": self.backlog}
 
     def close(self) -> None:
         """Stop listening (once the router has stopped too) and remove the file."""

@@ -231,13 +231,13 @@ class Router:
         described = message["listeners"]
         self._files = [SocketFile.from_json(item["file"]) for item in described if item["file"]]
         doors = [
-            (socket.socket(fileno=fd), self._applications[item["application"]])
+            (socket.socket(fileno=fd), self._applications[item["application"]], item["backlog"] or settings.backlog)
             for fd, item in zip(sockets, described, strict=True)
         ]
-        self._starting = self._loop.create_task(self._listen(self._service, doors, settings.backlog))
+        self._starting = self._loop.create_task(self._listen(self._service, doors))
 
-    async def _listen(self, service: Service, doors: list[tuple[socket.socket, Application]], backlog: int) -> None:
-        for sock, application in doors:
+    async def _listen(self, service: Service, doors: list[tuple[socket.socket, Application, int]]) -> None:
+        for sock, application, backlog in doors:
             sock.setblocking(False)
             make = partial(Connection, service, application)
             # Without a backlog uvloop would shrink the one that main has set.

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -261,6 +262,21 @@ def test_hup_reloads_all(tmp_path: Path) -> None:
         for name in ("shop", "blog"):
             server.log.take(rf"application '{name}': reloaded\n")
         until(lambda: not set(before) & {ask(place)["pid"] for place in places}, "new workers answer")
+
+
+def test_backlog_of_a_listener(tmp_path: Path) -> None:
+    """The kernel keeps as many connections as the listener says, also once the router listens."""
+    if not shutil.which("ss"):
+        pytest.skip("ss tells how long a queue may be")
+    write(tmp_path, "shop")
+    server = serving(tmp_path, {f"unix:{tmp_path}/socket": "shop"}, {"shop": {}})
+    file = tmp_path / "config.json"
+    file.write_text(file.read_text().replace('"pass"', '"backlog": 7, "pass"'))
+    with server:
+        ready(server, "shop")
+        lines = subprocess.run(["ss", "-xlnH"], capture_output=True, text=True, check=True).stdout.splitlines()
+        (line,) = [line.split() for line in lines if f"{tmp_path}/socket" in line]
+        assert line[3] == "7"
 
 
 def test_body_size_of_a_file(tmp_path: Path) -> None:
