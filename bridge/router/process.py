@@ -261,6 +261,8 @@ class Router:
         self._send({"type": "attached", "worker": worker})
 
     def _send(self, message: dict[str, Any]) -> None:
+        if self._ended.is_set():
+            return  # the link is closed: workers that attach meanwhile are nobody's news
         try:
             self._link.send(message)
         except PeerLost:
