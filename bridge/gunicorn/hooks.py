@@ -14,6 +14,7 @@ from collections.abc import Callable, Iterable, Iterator, MutableMapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from bridge.worker.file_wrapper import FileWrapper, part_of_file
 from bridge.worker.types import Message, Receive, Scope, Send, Target
 
 
@@ -279,10 +280,11 @@ class _Pieces(list[bytes]):
 
 
 def _closing_file(result: Any, response: Response, over: Callable[[], None]) -> Iterable[bytes]:
-    """Leave a file wrapper what it is, so that the router sends the file; its length is what was announced."""
+    """Leave a file wrapper what it is, so that the router sends the file; its length is what is left of the file."""
     close = getattr(result, "close", None)
+    part = part_of_file(result.filelike) if isinstance(result, FileWrapper) else None
     length = next((value for name, value in response.headers if name.lower() == "content-length"), "0")
-    response.sent = int(length) if length.isdigit() else 0
+    response.sent += part.length if part else int(length) if length.isdigit() else 0
 
     def closing() -> None:
         try:

@@ -93,7 +93,7 @@ def test_new_router_beside_a_held_request(tmp_path: Path) -> None:
 
 
 def test_hooks_and_access_log(tmp_path: Path) -> None:
-    """Hooks and the user's access log see status, headers and size of lists, iterators and failures."""
+    """Hooks and the user's access log see status, headers and size of lists, iterators, files and failures."""
     notes = tmp_path / "notes"
     config = f"""
 accesslog = "{tmp_path / "access"}"
@@ -106,12 +106,14 @@ def post_request(worker, req, environ, resp):
         hello = wire.get("/hello").answer()
         assert (hello.text, hello.fields["content-length"]) == ("hello\n", "6")
         assert len(wire.get("/pieces?size=5000").answer().body) == 5000
+        assert len(wire.get("/file?size=70000").answer().body) == 70000
         assert wire.get("/nothing").answer().status == 500
         server.log.take(r"(?s)[^\n]*\[ERROR\] exception in the application: GET /nothing.*KeyError: 'nothing'\n")
-        until(lambda: notes.exists() and notes.read_text().count("\n") == 3, "all hooks have run")
+        until(lambda: notes.exists() and notes.read_text().count("\n") == 4, "all hooks have run")
         assert notes.read_text().splitlines() == [
             "/hello  200 OK 6",
             "/pieces size=5000 200 OK 5000",
+            "/file size=70000 200 OK 70000",
             "/nothing  500 Internal Server Error 0",
         ]
         server.log.take("pieces: closed, False\n")
