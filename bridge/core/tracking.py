@@ -11,7 +11,7 @@ from bridge.errors import RemoteProtocolError
 if TYPE_CHECKING:
     from typing_extensions import Buffer  # comes with the type checker; nothing to install
 
-_SLOT, _GENERATION, _STATE = 0xFFFFFFFF, 32, 24  # of a stream; where a word has these, see layout.h
+_SLOT = 0xFFFFFFFF  # bits of a stream that are the number of its slot
 _CANCELLED = (Numbers.CANCELLED, Numbers.CANCELLING)
 
 
@@ -28,7 +28,7 @@ class Tracking(Numbers):
         create: lay all words out as FREE; False joins.
     """
 
-    __slots__ = ("_handle", "_owner", "_pins", "_words")
+    __slots__ = ("_handle", "_owner", "_pins", "_states")
 
     @staticmethod
     def bytes_needed(slots: int) -> int:
@@ -40,7 +40,8 @@ class Tracking(Numbers):
         self._owner = checked_owner(owner)
         self._handle = new_handle("tracking")
         self._pins = whole
-        self._words = memoryview(memory)[offset + self.bytes_needed(0) : offset + self.bytes_needed(slots)].cast("Q")
+        # The byte of each word that holds the state.
+        self._states = memoryview(memory)[offset + self.bytes_needed(0) : offset + self.bytes_needed(slots)][3::8]
         if lib.bridge_tracking_open(self._handle, address, slots, owner, create) < 0:
             raise RemoteProtocolError("the memory holds no tracking words of this version")
 
@@ -69,12 +70,12 @@ class Tracking(Numbers):
         return lib.bridge_tracking_state(self._handle, stream)
 
     def cancelled(self, stream: int) -> bool:
-        """Whether nobody waits for a stream that was claimed, as far as a plain look can tell; calls nothing in C.
+        """Whether nobody waits for a stream that this process holds, as far as a plain look can tell.
 
-        Advisory: it orders no other memory. Whoever acts on the stream is told by `move` or `answer`.
+        It calls nothing in C, and is advisory: it orders no other memory, and knows no generations. Whoever acts on the
+        stream is told by `move` or `answer`.
         """
-        word = self._words[stream & _SLOT]
-        return word >> _GENERATION != stream >> _GENERATION or (word >> _STATE) & 0xFF in _CANCELLED
+        return self._states[stream & _SLOT] in _CANCELLED
 
     def owner(self, stream: int) -> int:
         """Who claimed a stream, 0 if nobody has, or LOST if its slot is in another generation."""

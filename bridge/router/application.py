@@ -34,6 +34,9 @@ HEADS = 1 << 16  #: number of the first segment that holds heads
 WAITERS = 64  #: threads (WSGI) or workers (ASGI) that an application may have at least
 MOST_WAITERS = 65535  #: what a queue has room for
 _STREAM = ~RING
+#: Requests that lie ready for each worker beyond what it runs. With fewer a thread sleeps between two requests, and
+#: waking it costs as much as a small one (measured, WSGI: 62 microseconds a request with 1, 40 with 4 to 32).
+LOOK_AHEAD = {"asgi": 1, "wsgi": 8, None: 1}
 MOST_AT_ONCE = 4096  #: requests of one worker
 
 
@@ -314,9 +317,10 @@ class Application:
 
     def _count(self) -> None:
         limits = [worker.limit for worker in self.workers.values() if worker.limit]
+        ahead = LOOK_AHEAD[self.interface] * len(limits)
         # What still runs in workers that leave takes no room from the others.
         leaving = sum(worker.leaving for worker in self.workers.values()) if limits else 0
-        self._room = min(SLOTS // 2, sum(limits) + len(limits) + leaving)
+        self._room = min(SLOTS // 2, sum(limits) + ahead + leaving)
         self.queue.set_ready(max(1, sum(worker.consumers for worker in self.workers.values() if worker.limit)))
 
     def gone(self, number: int, pid: int) -> None:

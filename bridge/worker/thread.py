@@ -96,8 +96,9 @@ class RequestThread:
                 else:
                     self._serve(done)
             self._finish(seat, done)
-            for seat in self._seats:
-                seat.leave()
+            for last in list(self._seats):
+                last.leave()
+                self._get_up(last)
         finally:
             self._ended()
 

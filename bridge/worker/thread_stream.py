@@ -65,6 +65,7 @@ class ThreadStream:
         "_acknowledged",
         "_asked",
         "_body",
+        "_gone",
         "_registered",
         "_rest",
         "_said",
@@ -96,6 +97,7 @@ class ThreadStream:
         self._seat = seat
         self._stream = stream
         self._body = body
+        self._gone = False  # nobody waited any more at the last look
         self._registered = False  # the router has something to say to it
         self._rest = b""  # the last message, if it has not been sent
         self._said = False  # the last message is out
@@ -105,7 +107,10 @@ class ThreadStream:
 
     def cancelled(self) -> bool:
         """Whether nobody waits for the response any more; costs a look at shared memory, no call into C."""
-        return self._seat.cancelled(self._stream) or not self._seat.router.alive
+        if self._gone or self._said:
+            return self._gone
+        self._gone = self._seat.cancelled(self._stream) or not self._seat.router.alive
+        return self._gone
 
     def read(self, offset: int, size: int) -> bytes:
         """`size` bytes of the request body from `offset`: fewer only where the body ends. `offset` never goes back.
@@ -209,14 +214,14 @@ class ThreadStream:
         try:
             self._seat.answer(self._stream, event, message)
         except StreamCancelled:
-            self.over = True
+            self.over = self._gone = True
             raise
 
     def _wait(self, ready: Callable[[], bool]) -> None:
         try:
             self._seat.wait(ready, self._stream)
         except StreamCancelled:
-            self.over = True
+            self.over = self._gone = True
             raise
 
     def _count(self, size: int) -> int:
