@@ -149,7 +149,6 @@ class Supervisor:
     def _stop(self, *, graceful: bool, within: float = QUICK) -> None:
         if graceful and self._deadline is None:
             within = self._settings.graceful_timeout
-            log.info("stopping: requests in flight have %g seconds", within)
             self._loop.after(within, partial(self._stop, graceful=False))
         elif self._quick:
             return
@@ -166,6 +165,8 @@ class Supervisor:
             self._router.tell({"type": "drain"})
         else:
             self._stop_workers()
+        if not self._quick:
+            log.info("stopping: requests in flight have %g seconds", within)
 
     def _stop_workers(self, *, again: bool = False) -> None:
         # The prototype kills what has not left in time; a little later main would kill the prototype.
