@@ -299,6 +299,7 @@ class Application:
 
     def ready(self, port: WorkerPort, limit: int, interface: str) -> None:
         """The worker takes up to `limit` requests at once from now on; 0 = it drains and takes no more."""
+        port.interface = interface
         if limit > 0 and interface != self.interface:
             self.interface = interface
             for exchange in list(self._line):

@@ -194,9 +194,9 @@ class Exchange(Request):
         # Whether the body goes through an outflow: what is small, or of ASGI, goes straight to a client that takes it.
         if self._outflow is not None:
             return True
-        if self._gone or self.application.interface != "wsgi" or (views is None and self.connection.flushed):
+        application, port = self.application, self.port
+        if self._gone or port is None or port.interface != "wsgi" or (views is None and self.connection.flushed):
             return False
-        application = self.application
         most = application.http.max_temp_file_size
         self._outflow = Outflow(self.connection, application.disk, most, self._acknowledge, self._flowed)
         return True
@@ -227,8 +227,8 @@ class Exchange(Request):
             self._report()
 
     def _on_file(self, flags: int, views: list[Any] | None, inline: bytes) -> None:
-        port, wsgi = self.port, self.application.interface == "wsgi"
-        if port is None or not flags & LAST or views or len(inline) != PART.size or not wsgi:
+        port = self.port
+        if port is None or port.interface != "wsgi" or not flags & LAST or views or len(inline) != PART.size:
             raise RemoteProtocolError("a file that does not end a response")
         offset, count = PART.unpack(inline)
         file = port.take_file(self.stream, offset, count)
@@ -274,7 +274,7 @@ class Exchange(Request):
         # A window is given back when its bytes have left the process, so a slow client stops the application.
         outflow = self._outflow
         left = self.connection.flushed if outflow is None else outflow.clear
-        if self._unacknowledged and self.port is not None and (self._gone or left):
+        if self._unacknowledged and self.port is not None and not self._over and (self._gone or left):
             size, self._unacknowledged = self._unacknowledged, 0
             self.port.acknowledge(self.stream, size)
 
@@ -284,8 +284,7 @@ class Exchange(Request):
         """Everything written so far has left for the client."""
         if self._outflow is not None:
             self._outflow.advance()
-        if not self._over:
-            self._acknowledge()
+        self._acknowledge()
 
     def client_gone(self) -> None:
         """Nobody waits for the answer any more; nothing is written to the connection from now on."""

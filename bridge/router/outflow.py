@@ -145,18 +145,21 @@ class Outflow:
         pending = self._pending
         data = pending.popleft()
         size = len(data)
+        most = COPIED
         if size > _JOINED:
             sent = self._sink.send_now(data)
             if sent == size:
                 return
             data = memoryview(data)[sent:]
             size -= sent
-        if size > COPIED:
-            pending.appendleft(data[COPIED:])
-            data = data[:COPIED]
+            if sent:
+                most = _JOINED  # the socket is full: this is only to be told when there is room again
+        if size > most:
+            pending.appendleft(data[most:])
+            data = data[:most]
         elif pending:
             data = [data]
-            while pending and size + len(pending[0]) <= COPIED:
+            while pending and size + len(pending[0]) <= most:
                 size += len(pending[0])
                 data.append(pending.popleft())
             data = b"".join(data)

@@ -90,6 +90,7 @@ class WorkerPort:
         "application",
         "consumers",
         "files",
+        "interface",
         "leaving",
         "limit",
         "loop",
@@ -106,6 +107,7 @@ class WorkerPort:
         self.waiters = waiters
         self.application = application
         self.consumers = 0  # how many claim from the queue: its threads, or its one loop
+        self.interface = ""  # of what it runs: "asgi" or "wsgi", as it has said
         self.limit = 0  # requests at once; 0 until the worker says that it is ready
         self.leaving = 0  # requests that it was running when it began to drain
         self.loop = application.loop

@@ -78,6 +78,8 @@ def test_a_client_that_takes_nothing(http: config.Http) -> None:
         assert connection.body == body
         assert both.rig.over == [exchange]
         assert exchange.sent == len(body)
+        both.worker.look()
+        assert both.worker.given_back[taken.stream] == 19 * PIECE  # nothing for a stream that is over
         await both.close()
 
     run(test())
@@ -226,6 +228,24 @@ def test_the_client_leaves_behind_the_last_message(http: config.Http) -> None:
         assert both.rig.over == [exchange]
         assert both.rig.application.cancelled == 0
         await both.close()
+
+    run(test())
+
+
+def test_the_worker_dies_behind_its_last_message(http: config.Http) -> None:
+    """The response is whole, and the client gets all of it; nobody speaks to the dead."""
+
+    async def test() -> None:
+        both = Both(http)
+        connection, taken, _ = await both.begin(stalled=True, size=4 * PIECE)
+        both.worker.data(taken, pattern(4 * PIECE), last=True)
+        await until(lambda: not both.rig.application.exchanges)
+        both.rig.application.lose(both.worker.router_side)
+        await take_all(connection)
+        assert connection.body == pattern(4 * PIECE)
+        await both.rig.idle()
+        await both.rig.close()
+        both.worker.close()
 
     run(test())
 
