@@ -22,10 +22,10 @@ def new_handle(struct: str) -> Any:
     return _ffi.new(f"bridge_{struct} *")
 
 
-def new_batch(size: int) -> tuple[Any, memoryview]:
-    """Private memory for the core to copy to, and the view that Python reads it through; keep both."""
+def new_batch(size: int) -> tuple[Any, Any]:
+    """Private memory for the core to copy to, and the buffer that Python reads it through, whose slices are bytes."""
     batch = _ffi.new("uint8_t[]", size)
-    return batch, memoryview(_ffi.buffer(batch))
+    return batch, _ffi.buffer(batch)
 
 
 def new_geometry(capacity: int, item_size: int, waiters: int) -> Geometry:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from bridge.core.binding import aligned, lib, new_batch, new_geometry, new_handle
 from bridge.core.interface import BATCH, FULL, LOST, NONE, checked_owner, fault
@@ -39,7 +39,7 @@ class Queue:
 
     room: int  #: largest message in bytes
     stride: int  #: bytes between two messages in `batch`
-    batch: memoryview  #: where messages are copied to
+    batch: Any  #: where messages are copied to: a buffer whose slices are bytes
 
     @staticmethod
     def bytes_needed(capacity: int, item_size: int, waiters: int) -> int:
@@ -161,7 +161,7 @@ class Queue:
         start = 0
         while (start := lib.bridge_queue_recover(self._handle, checked_owner(owner), start)) > 0:
             length = int.from_bytes(self.batch[:4], "little")
-            found.append(bytes(self.batch[8 : 8 + length]))
+            found.append(self.batch[8 : 8 + length])
         if start < 0:
             raise fault(start)
         return found

@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from typing_extensions import Buffer  # comes with the type checker; nothing to install
 
 _SLOT = 0xFFFFFFFF  # bits of a stream that are the number of its slot
+_START = Numbers.START
 _CANCELLED = (Numbers.CANCELLED, Numbers.CANCELLING)
 
 
@@ -64,6 +65,10 @@ class Tracking(Numbers):
         if owner is None:
             owner = self._owner if event == self.CLAIM else 0
         return lib.bridge_tracking_move(self._handle, stream, event, owner)
+
+    def start(self, stream: int) -> bool:
+        """As `move` by START, which every request needs; False if it was LOST."""
+        return lib.bridge_tracking_move(self._handle, stream, _START, 0) >= 0
 
     def state(self, stream: int) -> int:
         """The state of a stream, or LOST if its slot is in another generation."""

@@ -46,4 +46,4 @@ def dispatch(queue: Queue, count: int, handle: Handler) -> None:
             start = end
         elif length != _FIXED + inline:
             raise RemoteProtocolError(f"a message of {length} bytes announces {inline} bytes")
-        handle(stream, kind, flags, size, number, head, descriptors, batch[start : start + inline].tobytes())
+        handle(stream, kind, flags, size, number, head, descriptors, batch[start : start + inline])

@@ -14,6 +14,7 @@ For the states see `response`.
 from __future__ import annotations
 
 import asyncio
+import mmap
 from functools import cache
 from typing import Any, cast
 
@@ -33,9 +34,11 @@ _FIRST_REQUEST_TIME = 1.0  # seconds for the first request of a connection accep
 
 
 @cache
-def _scratch(size: int) -> memoryview:
-    # One for the whole process: what is read into it is taken out before the next socket is read.
-    return memoryview(bytearray(size))
+def _scratch(size: int) -> tuple[mmap.mmap, memoryview]:
+    # One for the whole process: what is read into it is taken out before the next socket is read. A mapping, because
+    # a slice of one is bytes at once; what a view or a bytearray gives has to be copied a second time.
+    memory = mmap.mmap(-1, size)
+    return memory, memoryview(memory)
 
 
 def _peer_block(transport: asyncio.Transport) -> tuple[bytes, str]:
@@ -65,6 +68,7 @@ class Connection(DirectResponder):
         "_decoder",
         "_fields",
         "_limit",
+        "_memory",
         "_parser",
         "_seen",
         "_stale",
@@ -79,7 +83,7 @@ class Connection(DirectResponder):
         super().__init__(service)
         self.destination = destination
         self._limit = service.http.large_header_buffer_size * service.http.large_header_buffers
-        self._view = _scratch(min(self._limit + 1, _LARGEST_READ))
+        self._memory, self._view = _scratch(min(self._limit + 1, _LARGEST_READ))
         self._parser = HttpRequestParser(self)
         self._stale = False  # the parser must be started again before the next head
         self._used = False  # a request has been read
@@ -123,7 +127,7 @@ class Connection(DirectResponder):
         """Take `count` bytes out of the memory that `get_buffer` gave."""
         state = self._state
         if state == HEAD:
-            data = self._view[:count].tobytes()
+            data = self._memory[:count]
             if not self._pending and data.find(_HEAD_END) == count - 4 and count > 3:
                 self._begin(data)  # nearly always: one head, whole, and nothing behind it
                 return
@@ -132,7 +136,7 @@ class Connection(DirectResponder):
         elif state == LENGTH_BODY:
             self._on_length_body(count)
         elif state == CHUNKED_BODY:
-            self._on_chunked_body(self._view[:count].tobytes())
+            self._on_chunked_body(self._memory[:count])
         elif state == WAIT:
             self._pending += self._view[:count]
             if len(self._pending) > self._limit:

@@ -25,8 +25,6 @@ from bridge.ipc.segment import Segment
 from bridge.ipc.stream import Event
 from bridge.worker.stream import WorkerStream
 
-_START = int(Event.START)  # a plain number, because each request uses it
-
 
 class Attached:
     """One router, as long as it lives.
@@ -251,7 +249,7 @@ class Attached:
 
         Not before: what was claimed but has not begun when this worker dies is run by another one.
         """
-        return self._alive and self._tracking.move(stream, _START, 0) != LOST
+        return self._alive and self._tracking.start(stream)
 
     def send(self, message: bytes) -> None:
         """Send a message that does not change its stream's state."""
