@@ -84,6 +84,25 @@ def test_a_client_that_leaves_while_it_uploads() -> None:
         assert "hold at" not in server.log.text
 
 
+def test_a_body_that_is_refused_on_its_way() -> None:
+    """Too slow is 408, too large is 413, also when there is a file by then; the application hears of neither."""
+    limits = ("--set", "http.body_read_timeout=0.3", "--set", "http.max_body_size=6000000")
+    with Server(APP, *limits) as server:
+        with Wire(server.address) as slow:
+            slow.send(
+                b"POST /hold?gate=never HTTP/1.1\r\nHost: test\r\nContent-Length: 5000000\r\n\r\n", bytes(4 * MIB)
+            )
+            until(lambda: files(server) == 1, "the body is in a file")
+            assert slow.answer().status == 408
+        with Wire(server.address) as large:
+            large.send(b"POST /hold?gate=never HTTP/1.1\r\nHost: test\r\nTransfer-Encoding: chunked\r\n\r\n")
+            large.send(b"%x\r\n%b\r\n" % (5 * MIB, bytes(5 * MIB)), b"%x\r\n" % (5 * MIB))
+            assert large.answer().status == 413
+        until(lambda: not files(server), "the files are closed")
+        is_quick(server)
+        assert "hold at" not in server.log.text
+
+
 def test_no_place_for_a_body() -> None:
     """The client is told, the log says where and why, and what needs no file is served."""
     with Server(APP, "--set", "http.body_temp_path=/nonexistent") as server:

@@ -246,6 +246,7 @@ def test_a_client_that_takes_nothing_of_a_file(tmp_path: Path) -> None:
                 await asyncio.sleep(0.02)
             assert service.connections
             await _until(lambda: not service.connections)
+            assert not opened(tmp_path)
         assert not opened(tmp_path)
 
     _run(test)

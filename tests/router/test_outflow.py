@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import errno
 import gc
 import os
@@ -211,6 +212,28 @@ def test_a_client_that_catches_up_in_time(tmp_path: Path) -> None:
         assert flow.outflow.clear
         assert not flow.disk.jobs
         assert sink.received == pattern(500_000)
+        await flow.close()
+
+    run(test())
+
+
+def test_a_client_that_falls_behind_often_but_never_for_long(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The time that counts is that of what waits now, however long the response has been going on."""
+    monkeypatch.setattr(module, "PATIENCE", 0.1)
+
+    async def test() -> None:
+        sink = Sink(10)
+        flow = Flow(sink, tmp_path)
+        loop = asyncio.get_running_loop()
+        end = loop.time() + 0.35
+        body = pattern(200_000)
+        while loop.time() < end:
+            flow.push(body)
+            assert not flow.outflow.clear
+            await asyncio.sleep(0.005)
+            sink.take()
+            sink.quota = 10
+        assert flow.outflow._spool is None
         await flow.close()
 
     run(test())
