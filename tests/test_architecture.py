@@ -67,6 +67,7 @@ PURE = {  #: decide, and touch nothing: no clock, file, socket, log; of Bridge t
     "bridge.ipc.head",
     "bridge.ipc.stream",
     "bridge.router.framing",
+    "bridge.router.pace",
     "bridge.router.route",
     "bridge.worker.answers",
     "bridge.worker.environ",

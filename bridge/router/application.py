@@ -1,7 +1,7 @@
 """The router's side of an application: its queue, its workers, and the line of requests that wait.
 
-A request is published to the workers' shared queue only while fewer are unfinished than the workers take, plus one
-look-ahead for each worker; the rest waits in the line here, where cancelling is trivial. Which request belongs to
+A request is published to the workers' shared queue only while fewer are unfinished than the workers take, plus what
+lies ready for them (`pace`); the rest waits in the line here, where cancelling is trivial. Which request belongs to
 which stream is the router's own record: nothing is freed or answered on the word of shared memory.
 """
 
@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import os
+import time
 from collections.abc import Callable
 from typing import Any, Protocol
 
@@ -24,6 +25,7 @@ from bridge.ipc.port import ROUTER, Geometry
 from bridge.ipc.segment import Segment, SegmentPool
 from bridge.ipc.stream import Event, State
 from bridge.router.disk import Disk
+from bridge.router.pace import Pace
 from bridge.router.turns import Turns
 from bridge.router.waiters import Waiters
 from bridge.router.worker_port import WorkerPort
@@ -34,9 +36,6 @@ HEADS = 1 << 16  #: number of the first segment that holds heads
 WAITERS = 64  #: threads (WSGI) or workers (ASGI) that an application may have at least
 MOST_WAITERS = 65535  #: what a queue has room for
 _STREAM = ~RING
-#: Requests that lie ready for each worker beyond what it runs. With fewer a thread sleeps between two requests, and
-#: waking it costs as much as a small one (measured, WSGI: 62 microseconds a request with 1, 40 with 4 to 32).
-LOOK_AHEAD = {"asgi": 1, "wsgi": 8, None: 1}
 MOST_AT_ONCE = 4096  #: requests of one worker
 
 
@@ -135,6 +134,7 @@ class Application:
         self._slots = list(range(SLOTS - 1, -1, -1))
         self._waiters = Waiters(self.queue, waiters)
         self.ring = self._waiters.ring
+        self._pace = Pace(time.monotonic)
         self._room = 0  # published requests that the workers' limits allow
         self.cancelled = 0  # requests whose client left before their end
         self.errors = 0  # answers in the application's place
@@ -194,6 +194,8 @@ class Application:
         if self._pumping:
             return  # called from within `_publish`, by memory that the request gave back: the loop below goes on
         self._pumping = True
+        if self._pace.ended():
+            self._count()
         try:
             while self._line and len(self.exchanges) < self._room:
                 exchange = next(iter(self._line))
@@ -318,7 +320,7 @@ class Application:
 
     def _count(self) -> None:
         limits = [worker.limit for worker in self.workers.values() if worker.limit]
-        ahead = LOOK_AHEAD[self.interface] * len(limits)
+        ahead = max(self._pace.ahead, len(limits)) if limits else 0
         # What still runs in workers that leave takes no room from the others.
         leaving = sum(worker.leaving for worker in self.workers.values()) if limits else 0
         self._room = min(SLOTS // 2, sum(limits) + ahead + leaving)
