@@ -1,7 +1,7 @@
 """`make bench`: Bridge, uvicorn, granian and gunicorn in turn under the same loads. Needs wrk.
 
-Without options: every row, one worker each, the row's own number of connections; about ten minutes. --full: also with
-as many processes as Bridge has, at 1, 4 and 64 connections; about an hour.
+Without options: every row at 1, 4 and 64 connections, with one worker each, then with as many processes as Bridge has;
+about half an hour. --quick: one worker each, at the row's own number of connections; about ten minutes.
 """
 
 from __future__ import annotations
@@ -33,22 +33,24 @@ def options() -> tuple[Choice, str]:
     parser = argparse.ArgumentParser(
         prog='make bench ARGS="…"', description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--full", action="store_true", help="5 rounds of 3 s; 1 and 2 workers; 1, 4, 64 connections")
+    parser.add_argument("--quick", action="store_true", help="one worker; 64 connections, or 4 for 1 MiB")
     parser.add_argument("--rounds", type=int, help="how often everything is measured (default 3)")
-    parser.add_argument("--seconds", type=int, help="length of one measurement (default 3)")
+    parser.add_argument("--seconds", type=int, help="length of one measurement (default 2)")
     parser.add_argument("--rows", nargs="+", default=["*"], metavar="ROW", help=f"patterns of: {rows}")
     parser.add_argument("--servers", nargs="+", default=["*"], metavar="SERVER", help=f"patterns of: {servers}")
-    parser.add_argument("--workers", nargs="+", type=int, metavar="N", help="worker processes of the peers")
-    parser.add_argument("--connections", nargs="+", type=int, metavar="N", help="at once (default: 64; 4 for 1 MiB)")
+    parser.add_argument(
+        "--workers", nargs="+", type=int, metavar="N", help="worker processes of the peers (default 1 2)"
+    )
+    parser.add_argument("--connections", nargs="+", type=int, metavar="N", help="at once (default 1 4 64)")
     parser.add_argument("--into", default="", metavar="FILE", help="where the results go, as JSON")
     said = parser.parse_args()
     choice = Choice(
-        rounds=said.rounds or (5 if said.full else 3),
-        seconds=said.seconds or 3,
+        rounds=said.rounds or 3,
+        seconds=said.seconds or 2,
         rows=said.rows,
         servers=said.servers,
-        workers=said.workers or ((1, 2) if said.full else (1,)),
-        connections=said.connections or ((1, 4, 64) if said.full else ()),
+        workers=said.workers or ((1,) if said.quick else (1, 2)),
+        connections=said.connections or (() if said.quick else (1, 4, 64)),
     )
     return choice, said.into
 
