@@ -38,9 +38,7 @@ def options() -> tuple[Choice, str]:
     parser.add_argument("--seconds", type=int, help="length of one measurement (default 2)")
     parser.add_argument("--rows", nargs="+", default=["*"], metavar="ROW", help=f"patterns of: {rows}")
     parser.add_argument("--servers", nargs="+", default=["*"], metavar="SERVER", help=f"patterns of: {servers}")
-    parser.add_argument(
-        "--workers", nargs="+", type=int, metavar="N", help="processes of the peers (default 1 2)"
-    )
+    parser.add_argument("--workers", nargs="+", type=int, metavar="N", help="processes of the peers (default 1 2)")
     parser.add_argument("--connections", nargs="+", type=int, metavar="N", help="at once (default 1 4 64)")
     parser.add_argument("--into", default="", metavar="FILE", help="where the results go, as JSON")
     said = parser.parse_args()
