@@ -242,6 +242,10 @@ class ApplicationKeeper(Supervised):
     def _set_broken(self, *, broken: bool) -> None:
         if broken != self.broken:
             self.broken = broken
+            if broken:
+                log.error("%sno worker serves: its requests get 503 until a start succeeds", self._about)
+            elif self._announced:
+                log.info("%sserves again", self._about)
             self._router.tell({"type": "broken", "application": self.application.name, "broken": broken})
 
     def _drop(self, member: Member) -> None:

@@ -173,7 +173,8 @@ def read(arguments: Sequence[str]) -> tuple[str, dict[str, Any]]:
             grammar.error(f"no command given; did you mean: bridged serve {first}")
     given, unknown = grammar.parse_known_args(arguments)
     if unknown:
-        grammar.error(_unknown(first, unknown[0]))
+        grammar.prog = f"bridged {given.command}"
+        grammar.error(_unknown(given.command, unknown[0]))
     options = vars(given)
     return options.pop("command"), options
 

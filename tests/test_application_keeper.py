@@ -66,6 +66,7 @@ def test_a_broken_application_is_said_once_and_tried_again(pair: Pair) -> None:
     wait_for(lambda: len(pair.bad.pids("booting")) >= 5)
     log = pair.good.log()
     assert log.count("application 'bad': it is broken\nTraceback: here") == log.count("it is broken") == 1
+    assert log.count("application 'bad': no worker serves: its requests get 503 until a start succeeds") == 1
     (pair.bad.place / "broken").unlink()
     pair.heard("serves bad (m) on http://127.0.0.1:")
     pair.told("broken bad False")
@@ -110,6 +111,8 @@ def test_a_failure_while_others_serve_is_not_broken(pair: Pair) -> None:
     assert "router broken bad True" not in pair.good.events()
     os.kill(second, signal.SIGKILL)
     pair.told("broken bad True")
+    (pair.bad.place / "broken").unlink()
+    pair.heard("application 'bad': serves again")
     pair.ended()
 
 

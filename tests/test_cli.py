@@ -75,6 +75,16 @@ def test_wrong_usage(line: str, words: str, capsys: pytest.CaptureFixture[str]) 
     assert (out, err.count("\n")) == ("", 1)
 
 
+def test_help_that_is_recommended_is_that_of_the_command(capsys: pytest.CaptureFixture[str]) -> None:
+    """Who mistyped an option of a command reads on where the options of that command stand."""
+    for line, end in (("run m --port 80", "(try bridged run --help)"), ("serve f -x", "(try bridged serve --help)")):
+        with pytest.raises(SystemExit):
+            cli.read(line.split())
+        said = capsys.readouterr().err
+        assert said.startswith(f"bridged {line.split()[0]}: ")
+        assert said.endswith(f"{end}\n")
+
+
 @pytest.mark.parametrize("line", ["--version", "run --version"])
 def test_version(line: str, capsys: pytest.CaptureFixture[str]) -> None:
     """`--version` is answered before and after the command."""

@@ -7,9 +7,19 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, cast
 
-from bridge.core._core import ffi as _ffi
-from bridge.core._core import lib as _untyped_lib
 from bridge.core.interface import Functions, Geometry
+
+try:
+    from bridge.core._core import ffi as _ffi
+    from bridge.core._core import lib as _untyped_lib
+except ModuleNotFoundError as error:
+    if error.name != "bridge.core._core":
+        raise
+    # A server that puts its working directory in front of sys.path finds a source tree there, not what is installed.
+    raise ImportError(
+        f"the C core of Bridge is not compiled beside {__file__}: leave this source tree, or install it with"
+        " `make run` or `pip install --editable .`"
+    ) from None
 
 if TYPE_CHECKING:
     from typing_extensions import Buffer  # comes with the type checker; nothing to install

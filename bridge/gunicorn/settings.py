@@ -67,6 +67,12 @@ WARNED = {
     "http2_max_header_list_size": "only HTTP/1.1 is served",
 }
 
+#: What the peers of `forwarded_allow_ips` are believed is another thing than under gunicorn.
+FORWARDED = (
+    "forwarded_allow_ips: beyond gunicorn, X-Forwarded-For of these peers becomes the client's address;"
+    " of secure_scheme_headers only X-Forwarded-Proto is believed"
+)
+
 _TLS = "TLS is not served yet; let a proxy in front do it"
 _LENIENT = "the router accepts no such requests"
 _NAMES = "the router drops header names with underscores, from everyone"
@@ -122,9 +128,16 @@ def judge(cfg: Any, interface: str) -> Judgement:
     warned = [f"{name} has no effect: {WARNED[name]}" for name in changed if name in WARNED]
     if interface == "asgi" and cfg.threads > 1:
         warned.append("threads has no effect: an ASGI worker runs its requests on one loop")
+    if _trusted(cfg) != ["127.0.0.1", "::1"]:  # not `changed`: the variable FORWARDED_ALLOW_IPS is gunicorn's default
+        warned.append(FORWARDED)
     decided = HONOURED | IRRELEVANT | WARNED.keys() | REFUSED.keys()
     warned += [f"{name} has no effect: this release does not know it" for name in changed if name not in decided]
     return Judgement(refused, warned)
+
+
+def _trusted(cfg: Any) -> list[str]:
+    allowed = cfg.forwarded_allow_ips
+    return allowed.split(",") if isinstance(allowed, str) else list(allowed)
 
 
 def is_changed(cfg: Any, name: str) -> bool:
@@ -179,13 +192,12 @@ def from_gunicorn(
         start_timeout=max(START, timeout) if timeout else 0.0,
         liveness_timeout=timeout,
     )
-    allowed = cfg.forwarded_allow_ips
     settings = config.single(
         application,
         [f"127.0.0.1:{number}" for number in range(1, len(cfg.address) + 1)],  # gunicorn opens them; here they count
         http=_http(cfg),
         # Peers of a unix socket are always believed, as under gunicorn: whoever may open the file is a proxy.
-        forwarded_allow_ips=(*(allowed.split(",") if isinstance(allowed, str) else allowed), "unix"),
+        forwarded_allow_ips=(*_trusted(cfg), "unix"),
         access_log=None if access_in_worker else cfg.accesslog,
         log_level=cfg.loglevel.lower() if cfg.loglevel.lower() in config.LOG_LEVELS else "info",
         backlog=cfg.backlog,

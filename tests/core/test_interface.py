@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import re
+import shutil
+import subprocess
+import sys
 from pathlib import Path
 
 import bridge.core
@@ -31,3 +34,15 @@ def test_every_declared_function_is_typed() -> None:
     }
     assert typed == declared
     assert all(hasattr(binding.lib, name) for name in typed)
+
+
+def test_a_source_tree_that_is_not_compiled_says_so(tmp_path: Path) -> None:
+    """Who starts a server in a source tree may meet its package there, and not the one that is installed."""
+    package = Path(bridge.__file__).parent
+    shutil.copytree(package, tmp_path / "bridge", ignore=shutil.ignore_patterns("*.so", "__pycache__"))
+    program = f"import sys; sys.path.insert(0, {str(tmp_path)!r}); import bridge.core"
+    ended = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False, cwd="/")
+    assert ended.returncode == 1
+    place = tmp_path / "bridge" / "core" / "binding.py"
+    last = ended.stderr.splitlines()[-1]
+    assert last.startswith(f"ImportError: the C core of Bridge is not compiled beside {place}: leave this source tree")

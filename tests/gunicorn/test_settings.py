@@ -100,6 +100,20 @@ def test_equal_values_are_no_change() -> None:
     assert judge(cfg, "asgi") == ([], [])
 
 
+def test_what_proxies_are_believed_is_said() -> None:
+    """Trusting X-Forwarded-For is more than gunicorn does: whoever names his proxies is told, the default is not."""
+    for value in ("10.0.0.1", "*", "127.0.0.1,::1,10.0.0.1"):
+        assert judge(configured(forwarded_allow_ips=value), "asgi") == ([], [settings.FORWARDED])
+    assert judge(configured(forwarded_allow_ips="127.0.0.1,::1"), "wsgi") == ([], [])
+
+
+def test_proxies_of_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    """FORWARDED_ALLOW_IPS is gunicorn's default, not a change of the user's; it is said all the same."""
+    monkeypatch.setattr("gunicorn.config.ForwardedAllowIPS.default", "10.0.0.1")
+    assert judge(Config(), "asgi").warned == [settings.FORWARDED]
+    assert translated().forwarded_allow_ips == ("10.0.0.1", "unix")
+
+
 def test_threads_concern_wsgi_alone() -> None:
     """An ASGI worker has no use for threads, and says so; a WSGI worker takes them."""
     cfg = configured(threads=4)
