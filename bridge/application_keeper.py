@@ -243,7 +243,7 @@ class ApplicationKeeper(Supervised):
         if broken != self.broken:
             self.broken = broken
             if broken:
-                log.error("%sno worker serves: its requests get 503 until a start succeeds", self._about)
+                log.info("%sno worker serves: its requests get 503 until a start succeeds", self._about)
             elif self._announced:
                 log.info("%sserves again", self._about)
             self._router.tell({"type": "broken", "application": self.application.name, "broken": broken})

@@ -228,7 +228,11 @@ class Routers:
     def _on_message(self, router: Router, message: dict[str, Any]) -> None:
         if message["type"] == "serving":
             router.serving = self.ever_served = True
-            before, self._current = self._current, router
+            before = self._current
+            if before is not None and router.order != self._order == before.order:
+                before = router  # it was started earlier, and comes too late
+            else:
+                self._current = router
             if before is not None:
                 self._drain(before)
                 self._loop.after(before.order.grace, lambda: self._quit(before))

@@ -1,0 +1,102 @@
+"""Which router serves a gunicorn master while one replaces another."""
+
+from __future__ import annotations
+
+import os
+import socket
+from dataclasses import dataclass, field
+from typing import Any
+
+import pytest
+
+from bridge import config
+from bridge.gunicorn import routers
+from bridge.gunicorn.routers import Order, Routers
+from bridge.ipc.status import Page
+from bridge.loop import Loop
+
+
+@dataclass
+class FakeChild:
+    """A router process that does nothing but remember what it was told."""
+
+    name: str
+    command: Any
+    stderr: int | None = None
+    lived: float = 100.0
+    told: list[str] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        self.pid = 1000 + len(CHILDREN)
+        self.link, self.other = socket.socketpair()
+        CHILDREN.append(self)
+
+    def configure(self, *_: Any) -> None:
+        self.told.append("configure")
+
+    def tell(self, message: dict[str, Any]) -> None:
+        self.told.append(message["type"])
+
+
+CHILDREN: list[FakeChild] = []
+
+
+@pytest.fixture
+def kept(monkeypatch: pytest.MonkeyPatch) -> Any:
+    """The routers of a master, whose processes are fakes."""
+    CHILDREN.clear()
+    monkeypatch.setattr(routers, "Child", FakeChild)
+    page, loop = Page.create(4), Loop()
+    found = Routers(loop, page, list, lambda _: None, lambda: None)
+    yield found
+    for router in found._alive.values():
+        os.close(router.output)
+    for child in CHILDREN:
+        child.link.close()
+        child.other.close()
+    loop.close()
+    page.close()
+
+
+def order(grace: float) -> Order:
+    """An order that differs from others by its grace."""
+    return Order(config.single(config.Application("m")), (), ("router",), grace)
+
+
+def serves(kept: Routers, child: FakeChild) -> None:
+    """The router says that it accepts."""
+    kept._on_message(kept._alive[child.pid], {"type": "serving"})
+
+
+def test_the_old_router_stops_when_the_new_one_serves(kept: Routers) -> None:
+    """Not earlier: between the two somebody always accepts."""
+    kept.use(order(1))
+    serves(kept, CHILDREN[0])
+    kept.use(order(2))
+    assert CHILDREN[0].told == ["configure"]
+    serves(kept, CHILDREN[1])
+    assert [child.told for child in CHILDREN] == [["configure", "drain"], ["configure"]]
+
+
+def test_a_router_that_is_late_does_not_displace_its_successor(kept: Routers) -> None:
+    """Of two that start at once the one with the newest order stays, in whatever turn they begin to serve."""
+    kept.use(order(1))
+    serves(kept, CHILDREN[0])
+    kept.use(order(2))
+    kept.use(order(3))
+    serves(kept, CHILDREN[2])
+    serves(kept, CHILDREN[1])
+    assert CHILDREN[2].told == ["configure"]
+    assert CHILDREN[1].told == ["configure", "drain"]
+    assert CHILDREN[0].told == ["configure", "drain"]
+
+
+def test_an_outdated_router_serves_until_the_newest_does(kept: Routers) -> None:
+    """The first order was replaced before its router served: it serves all the same until the other can."""
+    kept.use(order(1))
+    kept.use(order(2))
+    serves(kept, CHILDREN[0])
+    assert kept.ever_served
+    assert CHILDREN[0].told == ["configure"]
+    serves(kept, CHILDREN[1])
+    assert [child.told for child in CHILDREN] == [["configure", "drain"], ["configure"]]
