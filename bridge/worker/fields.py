@@ -16,9 +16,13 @@ from typing import Any
 
 from bridge.ipc.message import DATE, SERVER, UNKNOWN
 
-#: Names whose line prefix is remembered. Names repeat from response to response and are never secret; values
-#: are neither, and are not remembered.
+#: Names whose line prefix is remembered: they repeat from response to response and are never secret.
 MAX_NAMES = 512
+
+#: Fields that are remembered with the line they become. Most of a response's stood in the last one too, and those that
+#: hold a client's secrets are not among them.
+MAX_LINES = 1024
+LONGEST_LINE = 128  #: bytes
 
 #: Fields of one connection. The router decides about them, so the application's are dropped, as other servers do.
 HOP_BY_HOP = frozenset({b"connection", b"keep-alive", b"proxy-connection", b"transfer-encoding", b"upgrade"})
@@ -31,11 +35,13 @@ _WANTED: dict[type, str] = {
     bytes: "bytes (ASGI wants both encoded, the name in lower case)",
     str: "str (WSGI wants native strings)",
 }
+_TWICE = "content-length comes twice in the headers of the application"
 _LONGEST_NUMBER = 18  # digits: more would not fit the message, and nobody sends an exabyte
 _CONTROLS = bytes(b for b in range(32) if b != ord("\t")) + b"\x7f"
 _is_token = re.compile(rb"[!#$%&'*+\-.^_`|~0-9A-Za-z]+").fullmatch
 _prefixes: dict[bytes, bytes] = {}  # name as given → "name: " in lower case; empty for a field that needs a look
-_native_prefixes: dict[str, str] = {}  # the same for native strings
+_known: dict[tuple[bytes, bytes], bytes | int | tuple[int, bytes]] = {}  # what `_read` says of a field
+_known_native: dict[tuple[str, str], bytes | int | tuple[int, bytes]] = {}  # the same for native strings
 
 
 def encode(headers: Iterable[Sequence[bytes]]) -> tuple[bytes, int, int]:
@@ -51,30 +57,47 @@ def encode(headers: Iterable[Sequence[bytes]]) -> tuple[bytes, int, int]:
     lines: list[bytes] = []
     size, flags = UNKNOWN, 0
     try:
-        for name, value in headers:
-            prefix = _prefixes.get(name)
-            if prefix is None:
-                prefix = _learn(name)
-            if prefix:
-                lines.append(prefix + value + b"\r\n")
-                continue
-            key = name.lower()
-            if key == b"content-length":
-                size = _length(value, size)
-            elif key in _FLAGS:
-                flags |= _FLAGS[key]
-                lines.append(key + b": " + value + b"\r\n")
+        for header in headers:
+            known = _known.get(header) if header.__class__ is tuple else None
+            if known is None:
+                known = _read(*header)
+            if isinstance(known, bytes):
+                lines.append(known)
+            elif isinstance(known, int):
+                if size != UNKNOWN:
+                    raise ValueError(_TWICE)
+                size = known
+            else:
+                flags |= known[0]
+                lines.append(known[1])
     except (TypeError, AttributeError) as exc:
         raise TypeError(_fault(headers)) from exc
     except ValueError:
         if _are_pairs(headers):
             raise
         raise ValueError(_fault(headers)) from None
-    block = b"".join(lines)
-    # Two control characters end each line. One more is in a value, which could forge a field of its own.
-    if len(block) - len(block.translate(None, _CONTROLS)) != 2 * len(lines):
-        raise ValueError(_fault(headers))
-    return block, size, flags
+    return b"".join(lines), size, flags
+
+
+def _read(name: bytes, value: bytes) -> bytes | int | tuple[int, bytes]:
+    """Check one field: its line, empty if it is dropped; or the length that it announces; or its flag and its line."""
+    prefix = _prefixes.get(name)
+    if prefix is None:
+        prefix = _learn(name)
+    key = b"" if prefix else name.lower()
+    line = (prefix or key + b": ") + value + b"\r\n"
+    if line.translate(None, _CONTROLS) != line[:-2]:  # one in a value could forge a field of its own
+        raise ValueError(_fault([(name, value)]))
+    known: bytes | int | tuple[int, bytes] = line
+    if key == b"content-length":
+        known = _length(value)
+    elif key in _FLAGS:
+        return _FLAGS[key], line  # a date is another one soon
+    elif key:
+        known = b""
+    if len(line) <= LONGEST_LINE and prefix != b"set-cookie: ":
+        _remember(_known, name, value, known)
+    return known
 
 
 def encode_native(headers: list[tuple[str, str]]) -> tuple[bytes, int, int]:
@@ -86,44 +109,46 @@ def encode_native(headers: list[tuple[str, str]]) -> tuple[bytes, int, int]:
     """
     if not isinstance(headers, list):
         raise TypeError(f"the headers are a {type(headers).__name__}: WSGI wants a list of pairs of str")
-    lines: list[str] = []
-    rest: list[tuple[bytes, bytes]] = []
+    lines: list[bytes] = []
     size, flags = UNKNOWN, 0
     try:
-        for name, value in headers:
-            prefix = _native_prefixes.get(name)
-            if prefix is None:
-                prefix = _learn_native(name)
-            if prefix:
-                lines.append(prefix + value + "\r\n")
-            elif name.lower() == "content-length":
-                size = _length(value.encode("latin-1"), size)
+        for header in headers:
+            known = _known_native.get(header) if header.__class__ is tuple else None
+            if known is None:
+                known = _read_native(*header)
+            if isinstance(known, bytes):
+                lines.append(known)
+            elif isinstance(known, int):
+                if size != UNKNOWN:
+                    raise ValueError(_TWICE)
+                size = known
             else:
-                rest.append((name.encode("latin-1"), value.encode("latin-1")))
-        block = "".join(lines).encode("latin-1")
+                flags |= known[0]
+                lines.append(known[1])
     except (TypeError, AttributeError) as exc:
         raise TypeError(_fault(headers, str)) from exc
     except ValueError as exc:
         if isinstance(exc, UnicodeEncodeError) or not _are_pairs(headers):
             raise ValueError(_fault(headers, str)) from exc
         raise
-    if len(block) - len(block.translate(None, _CONTROLS)) != 2 * len(lines):  # as above
-        raise ValueError(_fault(headers, str))
-    if rest:
-        more, _, flags = encode(rest)
-        block += more
-    return block, size, flags
+    return b"".join(lines), size, flags
 
 
-def _learn_native(name: str) -> str:
-    """Check and remember a name as WSGI gives it."""
-    encoded = name.encode("latin-1")
-    if encoded.lower() in REFUSED:
+def _read_native(name: str, value: str) -> bytes | int | tuple[int, bytes]:
+    """As `_read`, of a field as WSGI gives it."""
+    raw_name, raw_value = name.encode("latin-1"), value.encode("latin-1")
+    if raw_name.lower() in REFUSED:
         raise ValueError(f"header {name!r} belongs to the connection, which is the server's: leave it out")
-    if len(_native_prefixes) >= MAX_NAMES:
-        _native_prefixes.clear()
-    prefix = _native_prefixes[name] = _learn(encoded).decode("latin-1")
-    return prefix
+    known = _read(raw_name, raw_value)
+    if (raw_name, raw_value) in _known:
+        _remember(_known_native, name, value, known)
+    return known
+
+
+def _remember(table: dict[Any, Any], name: Any, value: Any, known: object) -> None:
+    if len(table) >= MAX_LINES:
+        table.clear()
+    table[name, value] = known
 
 
 def _learn(name: bytes) -> bytes:
@@ -138,12 +163,10 @@ def _learn(name: bytes) -> bytes:
     return prefix
 
 
-def _length(value: bytes, before: int) -> int:
-    """Content-Length as a number, if it is the first one."""
+def _length(value: bytes) -> int:
+    """Content-Length as a number."""
     if not isinstance(value, bytes):
         raise TypeError
-    if before != UNKNOWN:
-        raise ValueError("content-length comes twice in the headers of the application")
     if not value.isdigit() or len(value) > _LONGEST_NUMBER:
         raise ValueError(f"content-length {value!r} is not a number of bytes")
     return int(value)

@@ -8,7 +8,7 @@ import pytest
 
 from bridge.ipc.message import DATE, SERVER, UNKNOWN
 from bridge.worker import fields
-from bridge.worker.fields import encode
+from bridge.worker.fields import encode, encode_native
 
 
 def test_block() -> None:
@@ -117,3 +117,37 @@ def test_remembered_names_are_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
     for number in range(20):
         assert encode([(b"X-%d" % number, b"1")])[0] == b"x-%d: 1\r\n" % number
         assert len(fields._prefixes) <= 4
+
+
+def test_remembered_fields_are_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
+    """However many values come by, memory is bounded and each block is right, in both forms."""
+    monkeypatch.setattr(fields, "MAX_LINES", 4)
+    for table in ("_known", "_known_native"):
+        monkeypatch.setattr(fields, table, {})
+    for number in [*range(20), 19, 3]:
+        value = str(number)
+        expected = (f"a: {value}\r\n".encode(), number, 0)
+        assert encode([(b"a", value.encode()), (b"content-length", value.encode())]) == expected
+        assert encode_native([("A", value), ("Content-Length", value)]) == expected
+        assert len(fields._known) <= 4
+        assert len(fields._known_native) <= 4
+    assert fields._known
+    assert fields._known_native
+
+
+def test_what_is_not_remembered(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Cookies are a client's secret, dates are other ones soon, and long lines rarely repeat."""
+    for table in ("_known", "_known_native"):
+        monkeypatch.setattr(fields, table, {})
+    for name, value in ((b"Set-Cookie", b"id=1"), (b"Date", b"x"), (b"a", b"b" * 200)):
+        encode([(name, value)])
+        encode_native([(name.decode(), value.decode())])
+    assert fields._known == fields._known_native == {}
+
+
+def test_a_length_that_is_known_comes_once() -> None:
+    """Two lengths are refused also when each of them has been seen before."""
+    for _ in range(2):
+        encode([(b"content-length", b"7")])
+    with pytest.raises(ValueError, match="comes twice"):
+        encode([(b"content-length", b"7"), (b"content-length", b"7")])
