@@ -65,13 +65,19 @@ int main(int argc, char **argv) {
     for (uintptr_t index = 0; index < THREADS; index++) {
         CHECK_SAME(pthread_create(&threads[index], NULL, run, (void *)index), 0);
     }
+    /* A word is DONE before its answer is published: only who has seen the answer may use the slot again. */
+    bool *used = memory_of(world.slots * sizeof *used);
     uint64_t armed = 0;
     uint32_t published = 0, answered = 0, slot = 0;
     while (answered < REQUESTS) {
         if (armed == 0 && published < REQUESTS) {
-            int64_t stream = bridge_tracking_arm(&routers, slot % world.slots);
-            slot++;
-            armed = stream < 0 ? 0 : (uint64_t)stream; /* LOST = that slot is still in use */
+            slot = (slot + 1) % world.slots;
+            if (!used[slot]) {
+                int64_t stream = bridge_tracking_arm(&routers, slot);
+                CHECK(stream > 0);
+                used[slot] = true;
+                armed = (uint64_t)stream;
+            }
         }
         if (armed != 0) {
             int64_t result = push_number(&requests, armed);
@@ -86,6 +92,7 @@ int main(int argc, char **argv) {
         CHECK(result >= 0);
         for (uint32_t index = 0; index < COUNT_OF(result); index++) {
             CHECK_SAME(bridge_tracking_state(&routers, number_at(&answers, index)), BRIDGE_DONE);
+            used[(uint32_t)number_at(&answers, index)] = false;
         }
         answered += COUNT_OF(result);
         if (COUNT_OF(result) == 0) {
@@ -101,6 +108,6 @@ int main(int argc, char **argv) {
     CHECK_SAME(bridge_queue_length(&requests), 0);
     CHECK_SAME(bridge_tracking_recover(&routers, WORKER, 0) != 0, 1); /* their owner stays in the words */
     close_queue(&requests), close_queue(&answers);
-    free(requests_memory), free(answers_memory), free(words);
+    free(requests_memory), free(answers_memory), free(words), free(used);
     return 0;
 }
