@@ -257,6 +257,19 @@ void bridge_queue_set_ready(bridge_queue *queue, uint32_t consumers) {
     bridge_u32_store_relaxed(&queue->ring.shared->ready, consumers);
 }
 
+/*
+ * A waiter that was rung without its bit being cleared, as all are after a death, and has found something. It must not
+ * be rung while it is busy. Who was faster and has cleared the bit has published before that: so the caller, who looks
+ * for more after this, sees it and rings another.
+ */
+static void stay_awake(bridge_queue *queue, uint32_t waiter) {
+    /* SYNC POINT: doze — clear the bit, then (the caller) look at the queue. Nobody else sets it. */
+    uint64_t bits = bridge_u64_load_ordered(&queue->ring.shared->sleeping[waiter / BRIDGE_BITS]);
+    if ((bits >> waiter % BRIDGE_BITS & 1) != 0) {
+        bridge_queue_rouse(queue, waiter);
+    }
+}
+
 /* Claim one and start it, or doze: 1, 0 = the waiter's bit is set and there was nothing after that, or FAULT, NONE. */
 static int64_t claim_or_doze(bridge_queue *queue, bridge_tracking *tracking, uint32_t waiter) {
     for (unsigned attempt = 0; attempt < BRIDGE_ATTEMPTS; attempt++) {
@@ -266,6 +279,7 @@ static int64_t claim_or_doze(bridge_queue *queue, bridge_tracking *tracking, uin
             memcpy(&stream, queue->batch + BRIDGE_BATCH_HEADER, sizeof stream);
             /* Who cancels between the two moves has them both behind him, and the consumer reads it in the word. */
             (void)bridge_tracking_move(tracking, stream, BRIDGE_START, tracking->owner);
+            stay_awake(queue, waiter);
             return 1;
         }
         int dozing = count < 0 ? (int)count : bridge_queue_doze(queue, waiter);

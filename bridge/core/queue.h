@@ -71,6 +71,7 @@ int64_t bridge_queue_answer(
  * between two of them: each leaves memory as it is found by recovery. What could not be answered is as it was,
  * and nothing is claimed: FULL, CANCELLED, LOST. Else the number of requests in the batch, 0 (dozing) or 1;
  * STARVED_BIT if the other side is to be rung, which publishes the requests and takes the answers; and the baton.
+ * With a request the waiter's bit is clear, whatever has woken it: a ring would be lost on who is busy.
  * FAULT also for a waiter that does not exist.
  */
 int64_t bridge_queue_next(

@@ -57,6 +57,27 @@ static void passes_the_baton(void) {
     }
 }
 
+/* Who was rung without anybody clearing its bit, as all are after a death, and has found a request, sleeps no more. */
+static void runs_without_its_bit(void) {
+    CHECK_SAME(next(0), 0);
+    uint64_t first = (uint64_t)bridge_tracking_arm(&routers, 0), second = (uint64_t)bridge_tracking_arm(&routers, 1);
+    (void)bridge_u64_or_ordered(&requests.ring.shared->sleeping[0], (uint64_t)1 << 2); /* a sibling sleeps too */
+    CHECK_SAME(push_number(&router_requests, first), 2 + 1); /* … and is rung */
+    CHECK_SAME(next(0), 1);
+    CHECK_SAME(number_at(&requests, 0), first);
+    CHECK_SAME(push_number(&router_requests, second), 0); /* nobody sleeps: a ring would be lost on who is busy */
+    CHECK_SAME(next(first), 1);
+    CHECK_SAME(next(second), 0);
+    first = publish(0), second = publish(1);
+    (void)bridge_u64_or_ordered(&requests.ring.shared->sleeping[0], (uint64_t)1 << 1); /* set, and two are there */
+    CHECK_SAME(next(0), 1); /* it does not pass the baton to itself */
+    CHECK_SAME(next(first), 1);
+    CHECK_SAME(next(second), 0);
+    bridge_queue_rouse(&router_requests, 1);
+    while (COUNT_OF(bridge_queue_drain(&router_answers, 64)) != 0) {
+    }
+}
+
 static void passes_the_cancelled_over(void) {
     for (uint32_t slot = 0; slot < 2; slot++) {
         CHECK_SAME(bridge_tracking_move(&routers, publish(slot), BRIDGE_CANCEL, 0), BRIDGE_CANCELLED_SLOT);
@@ -109,6 +130,7 @@ int main(int argc, char **argv) {
     CHECK_SAME(bridge_tracking_open(&workers, words, world.slots, WORKER, 0), 0);
     claims_starts_and_finishes();
     passes_the_baton();
+    runs_without_its_bit();
     passes_the_cancelled_over();
     refusals_claim_nothing();
     close_queue(&router_requests), close_queue(&router_answers), close_queue(&requests), close_queue(&answers);
