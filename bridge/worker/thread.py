@@ -14,7 +14,7 @@ from collections import deque
 from collections.abc import Callable
 from typing import Protocol
 
-from bridge.errors import BridgeError
+from bridge.errors import BridgeError, PeerLost
 from bridge.ipc.doorbell import Doorbell
 from bridge.worker.seat import Seat
 from bridge.worker.thread_router import ThreadRouter
@@ -42,6 +42,7 @@ class RequestThread:
 
     def __init__(self, index: int, gateway: Gateway, ended: Callable[[], None]) -> None:
         self.active = False  #: it is running a request
+        self.alive = True  #: it has yet to end
         self.taken = 0  #: requests so far
         self._index = index
         self._run_request = gateway.run
@@ -54,11 +55,6 @@ class RequestThread:
         self._bells.register(self._stirred.fileno(), _RUNG)
         # A daemon: one that is stuck in the application must not keep the process alive.
         self._thread = threading.Thread(target=self._run, name=f"request-{index}", daemon=True)
-
-    @property
-    def alive(self) -> bool:
-        """Whether it has yet to end."""
-        return self._thread.is_alive()
 
     def start(self) -> None:
         """Begin to run; it sleeps until it is given a router."""
@@ -99,7 +95,10 @@ class RequestThread:
             for last in list(self._seats):
                 last.leave()
                 self._get_up(last)
+        except BaseException:
+            logging.getLogger("bridge").critical("a thread for requests has failed", exc_info=True)
         finally:
+            self.alive = False
             self._ended()
 
     def _serve(self, stream: ThreadStream) -> None:
@@ -121,7 +120,7 @@ class RequestThread:
     def _look(self, seat: Seat, done: ThreadStream | None) -> ThreadStream | None:
         try:
             return seat.next(done)
-        except BridgeError as error:
+        except (BridgeError, OSError, ValueError) as error:  # the latter two: a segment that cannot be mapped
             seat.router.fail(error)
             self._get_up(seat)
             return None
@@ -155,6 +154,8 @@ class RequestThread:
     def _sit_down(self, router: ThreadRouter) -> None:
         try:
             seat = Seat(router, self._index)
+        except PeerLost:  # while this thread ran a request
+            return
         except (BridgeError, OSError, ValueError) as error:
             router.fail(error)
             return

@@ -133,9 +133,12 @@ class ThreadRouter:
         """Handles for one thread, which calls `let_go` when it needs nothing of this router any more.
 
         Raises:
+            PeerLost: the router is gone, and its bells may be closed.
             RemoteProtocolError, OSError, ValueError: the shared memory cannot be used.
         """
         with self.changed:
+            if not self.alive:
+                raise PeerLost("the router is gone")
             handles = self._attachment.handles()
             self._holders += 1
         return handles

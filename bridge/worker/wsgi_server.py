@@ -89,9 +89,13 @@ class WsgiServer:
         if now >= self._beat_at:
             self._beat()
             self._beat_at = now + BEAT
+        alive = sum(thread.alive for thread in self._threads)
+        if alive < len(self._threads) and not self._leaving:
+            self._log.critical("this worker leaves: %d of its threads have failed", len(self._threads) - alive)
+            self.stop(graceful=True)
         if self._leaving:
             self._leave(now)
-            if now >= self._end_by or not any(thread.alive for thread in self._threads):
+            if now >= self._end_by or not alive:
                 self._beat()
                 return False
         until = min(self._beat_at, self._end_by) if self._end_by else self._beat_at

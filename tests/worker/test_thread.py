@@ -216,6 +216,24 @@ def test_a_router_that_goes() -> None:
     until(lambda: len(bells_and_links()) == len(before) + 2)
 
 
+def test_a_router_that_goes_before_its_thread_comes() -> None:
+    """A thread that is busy while a router comes and goes serves the one that it had."""
+    gateway = Gateway(lambda stream: gateway.wait(stream))
+    with RouterSide() as side:
+        workers = Threads(gateway, 1)
+        workers.join(side)
+        side.publish()
+        assert gateway.waiting.acquire(timeout=PATIENCE)
+        with RouterSide() as other:
+            workers.join(other)
+            other.link.close()
+            assert other.failed.wait(PATIENCE)
+        gateway.gate.set()
+        side.publish()
+        side.receive(2)
+        workers.leave()
+
+
 def bells_and_links() -> list[str]:
     """Eventfds and sockets of this process; its mappings, which hold descriptors too, go with their last view."""
     found = []

@@ -17,6 +17,8 @@ from bridge.ipc.link import Link
 from bridge.ipc.message import LAST
 from bridge.ipc.status import ACTIVE, REQUESTS, ROW, STATE, Row, State
 from bridge.worker.main_link import MainLink
+from bridge.worker.seat import Seat
+from bridge.worker.thread_stream import ThreadStream
 from bridge.worker.types import SyncStream
 from bridge.worker.wsgi_server import WsgiServer
 from tests.worker.thread_rig import PATIENCE, RouterSide, Side, until
@@ -160,6 +162,27 @@ def test_left_behind(monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureF
     assert "1 requests still run and are left behind" in caplog.text
     worker.main.close()
     worker.control.close()
+
+
+def test_a_thread_that_fails(worker: Worker, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -> None:
+    """A worker that has lost a thread finishes what runs and leaves, for another one to take its place."""
+
+    def fail(seat: Seat, _: ThreadStream | None) -> None:
+        raise SystemExit(f"as set from another thread for {seat}")
+
+    running = Side(worker.server.run)
+    with RouterSide(threads=2, version=__version__, join=False) as side:
+        introduce(worker, side)
+        until(side.attached)
+        side.publish()
+        assert worker.began.acquire(timeout=PATIENCE)
+        monkeypatch.setattr(Seat, "next", fail)
+        side.publish()
+        assert [worker.heard()["type"], worker.heard()["type"]] == ["ready", "draining"]
+        worker.gate.set()
+        assert running.join() == 0
+    assert "a thread for requests has failed" in caplog.text
+    assert "1 of its threads have failed" in caplog.text
 
 
 def test_a_router_of_another_release(worker: Worker, caplog: pytest.LogCaptureFixture) -> None:
