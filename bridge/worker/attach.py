@@ -18,8 +18,8 @@ from bridge.core import BATCH, BATON, CANCELLED, COUNT, FULL, LOST, STARVED, ans
 from bridge.errors import PeerLost, RemoteProtocolError
 from bridge.ipc.dispatcher import dispatch
 from bridge.ipc.handshake import Attachment, attached
+from bridge.ipc.message import ABORT, BODY, CANCEL, FILE, HEADER, LAST, REQUEST, TAKEN, WINDOW
 from bridge.ipc.message import BATON as BATON_MESSAGE
-from bridge.ipc.message import BODY, CANCEL, HEADER, LAST, REQUEST, TAKEN, WINDOW
 from bridge.ipc.port import WAITER
 from bridge.ipc.segment import Segment
 from bridge.ipc.stream import Event
@@ -204,8 +204,13 @@ class Attached:
         request = WorkerStream(self, stream, number, size, payload[:head])
         if len(payload) > head:
             request.deliver(payload[head:], bool(flags & LAST))
-        elif not flags & LAST:
-            request.expect_body()
+        elif flags != LAST:
+            if flags & FILE:  # made for a worker of another interface, before a reload
+                logging.getLogger("bridge").error("a request came with its body in a file, which ASGI cannot read")
+                self.give_up(stream, HEADER.pack(stream, ABORT, 0, 0, 0, 0, 0, 0))
+                return
+            if not flags & LAST:
+                request.expect_body()
         self.streams[stream] = request
         self._start(request)
 

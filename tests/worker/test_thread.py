@@ -218,7 +218,8 @@ def test_a_router_that_goes() -> None:
 
 def test_a_router_that_goes_before_its_thread_comes() -> None:
     """A thread that is busy while a router comes and goes serves the one that it had."""
-    gateway = Gateway(lambda stream: gateway.wait(stream))
+    gateway = Gateway()
+    gateway._run = gateway.wait
     with RouterSide() as side:
         workers = Threads(gateway, 1)
         workers.join(side)
