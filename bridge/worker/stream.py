@@ -193,7 +193,9 @@ class WorkerStream:
         if length <= self._router.room:
             if last:
                 header = _pack(self._stream, RESPONSE, flags | LAST, 0, length, size, status, len(block))
-                self._answer(header + block + body, _FINISH)
+                if self.cancelled or self._router.answer(self._stream, _FINISH, header + block + body) == CANCELLED:
+                    self.cancel()
+                    raise StreamCancelled
                 self._end()
                 return True
             self._unacknowledged += len(body)
@@ -309,9 +311,7 @@ class WorkerStream:
         self._router.finished(self._stream)
 
     def _answer(self, message: bytes, event: int) -> None:
-        if self.cancelled:
-            raise StreamCancelled
-        if self._router.answer(self._stream, event, message) == CANCELLED:
+        if self.cancelled or self._router.answer(self._stream, event, message) == CANCELLED:
             self.cancel()
             raise StreamCancelled
 
