@@ -144,7 +144,7 @@ class Connection(DirectResponder):
 
     def eof_received(self) -> None:
         """The client has closed its sending side: it is gone, as nginx has it; the loop closes the rest."""
-        if self._exchange is not None:
+        if self._reply != DONE:
             self._leave()
         else:
             self._end()

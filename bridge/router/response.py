@@ -236,13 +236,8 @@ class Responder(asyncio.BufferedProtocol):
 
     def abort(self) -> None:
         """Cut the connection, so that the client cannot take what it has for the whole response."""
-        if self._state == CLOSED:
-            return
-        if self._reply == UNTIL_CLOSE:  # FIN would look like the end of the body
-            sock = self._transport.get_extra_info("socket")
-            sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESET)
-        self._end()
-        self._transport.abort()
+        if self._state != CLOSED:
+            self._cut()
 
     def pause_body(self) -> None:
         """Read nothing more of the request body: there is no memory for it."""
@@ -344,7 +339,7 @@ class Responder(asyncio.BufferedProtocol):
 
     def peer_closed(self) -> None:
         """The client has left while its socket was paused (called by `hangup`)."""
-        if self._exchange is not None:
+        if self._reply != DONE:
             self._leave()
         elif self._state != CLOSED:
             self._close()
@@ -369,10 +364,17 @@ class Responder(asyncio.BufferedProtocol):
         self._service.hangups.forget(self._transport.get_extra_info("socket").fileno(), self)
 
     def _leave(self) -> None:
-        exchange = self._end()
-        self._transport.abort()
+        exchange = self._cut()
         if exchange is not None:
             exchange.client_gone()
+
+    def _cut(self) -> Exchange | None:
+        if self._reply == UNTIL_CLOSE:  # FIN would look like the end of the body
+            sock = self._transport.get_extra_info("socket")
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESET)
+        exchange = self._end()
+        self._transport.abort()
+        return exchange
 
     def _close(self) -> None:
         self._end()

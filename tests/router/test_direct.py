@@ -232,6 +232,31 @@ def test_the_client_leaves_in_the_middle_of_a_file(
     assert not caplog.messages
 
 
+@pytest.mark.parametrize("ending", ["file", "bytes"])
+def test_fin_in_the_middle_of_a_response_that_ends_with_the_connection(tmp_path: Path, ending: str) -> None:
+    """Who has closed only his sending side reads a reset: FIN would make the part that he has look like all of it."""
+
+    async def test() -> None:
+        service = Service(answer=None)
+        async with _served(service) as (reader, writer):
+            writer.write(OLD)
+            await _until(lambda: bool(service.exchanges))
+            connection = service.exchanges[0].connection
+            connection.respond(200, b"", None, 0, b"", False)
+            if ending == "file":
+                connection.send_file(made(tmp_path, BIG * 20), 0, BIG * 20)
+            else:
+                connection.write(pattern(BIG * 20), False)
+            await reader.readuntil(b"\r\n\r\n")
+            writer.write_eof()
+            await _until(lambda: not service.connections)
+            assert not opened(tmp_path)
+            with pytest.raises(ConnectionResetError):
+                await reader.read()
+
+    _run(test)
+
+
 def test_a_client_that_takes_nothing_of_a_file(tmp_path: Path) -> None:
     """`send_timeout` cuts the connection, but not one whose client takes a little all the time."""
 
