@@ -182,6 +182,8 @@ class Application:
         if self.exchanges.pop(stream, None) is not None:
             self._slots.append(stream & 0xFFFFFFFF)
             if self._line:
+                if self._pace.ended():
+                    self._count()
                 self.pump()
 
     @property
@@ -194,8 +196,6 @@ class Application:
         if self._pumping:
             return  # called from within `_publish`, by memory that the request gave back: the loop below goes on
         self._pumping = True
-        if self._pace.ended():
-            self._count()
         try:
             while self._line and len(self.exchanges) < self._room:
                 exchange = next(iter(self._line))
@@ -308,8 +308,8 @@ class Application:
                 exchange.decide()
         if interface == "asgi":
             self._waiters.join(port.waiters, port.port.peer_bell)
-        port.consumers = limit if interface == "wsgi" else 1
         port.limit = max(0, min(limit, MOST_AT_ONCE))
+        port.consumers = port.limit if interface == "wsgi" else 1
         if not port.limit:
             port.leaving = sum(self.tracking.owner(stream) == port.number for stream in self.exchanges)
         self._count()

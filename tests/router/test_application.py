@@ -8,12 +8,15 @@ import pytest
 
 from bridge import config
 from bridge.core import FULL, publish
+from bridge.ipc import handshake
 from bridge.router.framing import Framing
+from bridge.router.pace import EVERY, MOST, Pace
 from tests.router.rig import (
     GEOMETRIES,
     HEAD,
     TINY,
     Rig,
+    Worker,
     echo,
     pattern,
     reply,
@@ -68,6 +71,58 @@ def test_no_more_is_published_than_the_limits_allow(memory: config.Memory) -> No
             reply(worker.streams[index])
         await until(lambda: all(connection.complete for connection, _ in pairs))
         await rig.idle()
+        await rig.close()
+
+    run(test())
+
+
+def test_what_lies_ready_follows_the_pace_at_which_requests_end() -> None:
+    """Fast requests have many ready and slow ones one more; what else a worker rings for does not count."""
+
+    async def test() -> None:
+        rig = Rig()
+        application = rig.application
+        now = 0.0
+        application._pace = Pace(lambda: now)
+        worker = rig.worker(limit=1)
+        pairs = [rig.request() for _ in range(2 * EVERY + MOST + 2)]
+        await until(lambda: worker.streams)
+        assert len(application.exchanges) == 2
+        for _ in range(2 * EVERY):
+            application.workers[worker.number].on_bell()
+        assert len(application.exchanges) == 2
+        await end(worker, range(EVERY))
+        assert len(application.exchanges) == 1 + MOST
+        now += EVERY
+        await end(worker, range(EVERY, 2 * EVERY))
+        assert application._room == 2
+        assert len(application.exchanges) == MOST
+        await end(worker, range(2 * EVERY, len(pairs)))
+        await rig.idle()
+        await rig.close()
+
+    async def end(worker: Worker, which: range) -> None:
+        for index in which:
+            await until(lambda index=index: len(worker.streams) > index)  # type: ignore[misc]
+            reply(worker.streams[index])
+        await settle()
+
+    run(test())
+
+
+def test_a_limit_that_no_worker_can_mean() -> None:
+    """A number that fits no machine word is cut to the most that one worker gets."""
+
+    async def test() -> None:
+        rig = Rig(protocol="wsgi")
+        worker = rig.worker(limit=1)
+        await until(lambda: rig.ready)
+        worker.attached.port.link.send(handshake.attached(1 << 80, "wsgi"))
+        await until(lambda: len(rig.ready) == 2)
+        connection, _ = rig.request()
+        await until(lambda: worker.streams)
+        reply(worker.streams[0])
+        await until(lambda: connection.complete)
         await rig.close()
 
     run(test())
