@@ -42,11 +42,14 @@ from bridge.router.wheel import Wheel
 
 MOST_FILES = 1 << 20  #: open files that the router asks the kernel for, if its hard limit allows
 OWN_FILES = 32  #: files of the router itself, workers, listeners and segments not counted
+FILES_OF_ONE = (
+    3  #: of a connection to WSGI: socket, request body, and response; or socket, file, duplicate of the socket
+)
 DRAIN_LOOK = 0.05  #: seconds between two looks whether the last connection has ended
 
 
-def room_for_connections(settings: config.Settings) -> int:
-    """Raise the limit of open files as far as it may be raised, and say how many connections it leaves room for.
+def room_for_clients(settings: config.Settings) -> int:
+    """Raise the limit of open files as far as it may be raised, and say how many of them clients may cost.
 
     Some files are kept back: a router without any could not take a new worker in, in whose place one has died.
     """
@@ -71,7 +74,7 @@ class Service:
         settings: of the whole server.
         applications: run the requests.
         row: this process's row of the status page.
-        most: connections that may be open at once.
+        most: open files that connections may cost.
     """
 
     def __init__(self, settings: config.Settings, applications: Mapping[str, Application], row: Row, most: int) -> None:
@@ -114,15 +117,17 @@ class Service:
     def admits(self) -> bool:
         """Count a connection that was just accepted; False = it is one too many and has to be closed."""
         self.accepted += 1
-        if len(self.connections) < self._most:
-            if self._crowded and len(self.connections) < self._most * 9 // 10:
+        most, number = self._most, len(self.connections)
+        if number >= most // FILES_OF_ONE and any(each.interface != "asgi" for each in self.applications.values()):
+            most //= FILES_OF_ONE
+        if number < most:
+            if self._crowded and number < most * 9 // 10:
                 self._crowded = False
             return True
         if not self._crowded:
             self._crowded = True
             logging.getLogger("bridge").error(
-                "%d connections are open, as many as the limit of open files allows: more are closed at once",
-                self._most,
+                "%d connections are open, as many as the limit of open files allows: more are closed at once", number
             )
         return False
 
@@ -227,7 +232,7 @@ class Router:
             self._applications[name] = Application(
                 application, memory, __version__, self._on_cut, self._on_attached, settings.http
             )
-        self._service = Service(settings, self._applications, self._row, room_for_connections(settings))
+        self._service = Service(settings, self._applications, self._row, room_for_clients(settings))
         described = message["listeners"]
         self._files = [SocketFile.from_json(item["file"]) for item in described if item["file"]]
         doors = [

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import contextlib
 import os
+import select
 import signal
 from collections.abc import Iterator
 
 import pytest
 
 from tests.end_to_end.server import COMMAND, Server, until
+from tests.end_to_end.test_slow_clients import files
 from tests.end_to_end.wire import BrokenAnswer, Wire
 
 SIZES = ("http.large_header_buffer_size=1024", "http.large_header_buffers=2", "http.max_body_size=10000")
@@ -105,6 +107,39 @@ def test_send_timeout(server: Server) -> None:
         server.log.take("send: OSError [A-Za-z]+\n")
         with pytest.raises(BrokenAnswer):
             wire.exactly(1 << 40)
+
+
+def test_bodies_in_files_leave_files_for_the_router() -> None:
+    """Every client that is let in gets its answer when all bodies lie in files, and a dead worker is replaced."""
+    few = ("sh", "-c", 'ulimit -n 128; exec "$@"', "sh", *COMMAND)
+    body = bytes(50_000)
+    with (
+        Server("threaded:app", "--set", "http.body_buffer_size=1000", command=few) as server,
+        contextlib.ExitStack() as held,
+    ):
+        assert answered(server)
+        wires = [held.enter_context(Wire(server.address)) for _ in range(80)]
+        server.log.take(r"\[error\] \d+ connections are open[^\n]*\n")
+        half = b"POST /length HTTP/1.1\r\nHost: test\r\nContent-Length: %d\r\n\r\n" % len(body) + body[1:]
+        let_in = []
+        for wire in wires:
+            with contextlib.suppress(ConnectionError):
+                wire.send(half)
+                let_in.append(wire)
+        until(lambda: files(server) == sum(not closed(wire) for wire in let_in), "every body is in a file")
+        let_in = [wire for wire in let_in if not closed(wire)]
+        assert len(let_in) > 5
+        (worker,) = server.workers
+        os.kill(worker, signal.SIGKILL)
+        server.log.take(r"\[error\] worker [^\n]*SIGKILL\n")
+        for wire in let_in:
+            wire.send(body[:1])
+        assert [wire.answer().text for wire in let_in] == [str(len(body))] * len(let_in)
+
+
+def closed(wire: Wire) -> bool:
+    """Whether the server has closed this connection, on which no answer is due."""
+    return bool(select.select([wire.socket], [], [], 0)[0])
 
 
 def test_more_connections_than_files() -> None:
