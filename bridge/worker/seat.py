@@ -112,6 +112,9 @@ class Seat:
 
                 self.wait(has_room)
         if result in (CANCELLED, LOST) or not self.router.alive:
+            # What other threads have published behind this message may have become visible only now.
+            if self._outgoing.wake():
+                self.router.port.peer_bell.ring()
             raise StreamCancelled
         if result:
             self.router.port.peer_bell.ring()

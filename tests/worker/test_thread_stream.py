@@ -12,6 +12,7 @@ from bridge.core import FULL, Tracking
 from bridge.errors import RemoteProtocolError, StreamCancelled
 from bridge.ipc.message import ABORT, ACK, BATON, DATA, FILE, HEADER, LAST, PART, RESPONSE, TAKEN, WANT
 from bridge.ipc.port import Geometry
+from bridge.ipc.stream import Event
 from tests.worker.thread_rig import HEAD, NORMAL, TINY, RouterSide, Side, pattern, until
 
 BLOCK = b"a: b\r\n"
@@ -238,6 +239,35 @@ def test_cancelled_before_it_runs() -> None:
         assert seat.next(stream) is None
         assert [message.kind for message in side.drain()] == [ABORT]
         assert side.tracking.state(1 << 32) == Tracking.DONE
+
+
+def test_an_answer_that_is_given_up_hides_no_other() -> None:
+    """A router that went to sleep at a message which was given up is rung for those behind it."""
+    with RouterSide() as side:
+        seat = side.seat()
+        stream = side.claimed(seat)
+        assert side.port.incoming.doze(0)
+        seat.send(HEADER.pack(0, BATON, 0, 0, 0, 0, 5, 0))
+        side.port.bell.hush()
+        side.port.memory[NORMAL.queue_bytes + 512] |= 1  # it has looked before, and found nothing
+        side.cancel(1 << 32)
+        with pytest.raises(StreamCancelled):
+            stream.respond(200, BLOCK, 0, 0, b"", False)
+        assert os.eventfd_read(side.port.bell.fileno()) == 1
+        assert seat.next(stream) is None
+
+
+def test_a_request_that_is_over_is_not_looked_up() -> None:
+    """Whoever asks later learns how it ended: its number is another request's by then."""
+    with RouterSide() as side:
+        seat = side.seat()
+        stream = side.claimed(seat)
+        stream.respond(200, BLOCK, 0, 0, b"", True)
+        assert seat.next(stream) is None
+        again = side.tracking.arm(0)
+        assert side.tracking.move(again, Event.CANCEL) >= 0
+        assert seat.cancelled(1 << 32)
+        assert not stream.cancelled()
 
 
 def test_cancelled_with_the_answer_in_hand() -> None:
