@@ -1,0 +1,90 @@
+"""Request bodies as a thread reads them: inline, in chunks, in a file, and whose client has left."""
+
+from __future__ import annotations
+
+import os
+import tempfile
+
+import pytest
+
+from bridge.errors import StreamCancelled
+from bridge.ipc.message import FILE, HEADER, LAST, TAKEN, WANT
+from bridge.ipc.port import Geometry
+from tests.worker.thread_rig import HEAD, NORMAL, TINY, RouterSide, Side, pattern, until
+
+GEOMETRIES = pytest.mark.parametrize("geometry", [NORMAL, TINY], ids=["normal", "tiny"])
+
+
+@GEOMETRIES
+@pytest.mark.parametrize("size", [1, 40, 700])
+def test_request_bodies(geometry: Geometry, size: int) -> None:
+    """Inline or in chunks, they are read in place; when all of it is consumed, the router is told."""
+    body = pattern(size)
+    with RouterSide(geometry) as side:
+        seat = side.seat()
+        side.announce()
+        stream = side.claimed(seat, head=HEAD[-24:], body=body)
+        assert stream.size == size
+        assert stream.read(0, 10) == body[:10]
+        assert stream.read(10, size) == body[10:]
+        assert stream.read(size, 10) == b""
+        stream.respond(200, BLOCK, 0, 0, b"", True)
+        assert seat.next(stream) is None
+        wants = [message.size for message in side.drain() if message.kind == WANT]
+        assert wants == ([size] if len(HEAD[-24:]) + size > side.queue.room - HEADER.size else [])
+
+
+@pytest.mark.parametrize("body", [b"", pattern(300)])
+def test_a_request_head_in_chunks(body: bytes) -> None:
+    """The head is copied out of its chunks, and the router is told that they are free."""
+    head = HEAD + bytes(400)
+    with RouterSide(TINY) as side:
+        seat = side.seat()
+        side.announce()
+        stream = side.claimed(seat, head=head, body=body)
+        assert (stream.head, stream.size) == (head, len(body))
+        assert [message.kind for message in side.drain()] == [TAKEN]
+        assert stream.read(0, 1000) == body
+
+
+def test_a_body_in_a_file() -> None:
+    """Its descriptor is asked for at the first read, and closed with the request."""
+    with RouterSide() as side, tempfile.TemporaryFile() as file:
+        file.write(pattern(5000))
+        file.flush()
+        seat = side.seat()
+        stream = side.claimed(seat, flags=LAST | FILE, size=5000)
+        assert stream.size == 5000
+        thread = Side(lambda: stream.read(100, 10_000))
+        (want,) = side.receive()
+        assert (want.kind, want.size) == (WANT, 0)
+        side.link.send({"type": "body", "stream": 1 << 32}, [file.fileno()])
+        assert thread.join() == pattern(5000)[100:]
+        before = len(os.listdir("/proc/self/fd"))
+        stream.respond(200, BLOCK, 0, 0, b"", True)
+        assert seat.next(stream) is None
+        assert len(os.listdir("/proc/self/fd")) == before - 1
+        side.link.send({"type": "body", "stream": 1 << 32}, [file.fileno()])
+        until(lambda: not _unread(side))
+        assert len(os.listdir("/proc/self/fd")) == before - 1
+
+
+def _unread(side: RouterSide) -> bool:
+    """Whether something waits in the link to the worker."""
+    import select  # noqa: PLC0415 - for this look alone
+
+    return bool(select.select([side.router.port.link.fileno()], [], [], 0)[0])
+
+
+def test_a_body_whose_client_leaves() -> None:
+    """Who waits for the file is woken."""
+    with RouterSide() as side:
+        seat = side.seat()
+        stream = side.claimed(seat, flags=LAST | FILE, size=5000)
+        thread = Side(lambda: stream.read(0, 10))
+        side.receive()
+        side.cancel(1 << 32)
+        with pytest.raises(StreamCancelled):
+            thread.join()
+        assert seat.next(stream) is None
+        assert side.router.bodies == {}
