@@ -93,6 +93,7 @@ class ApplicationKeeper(Supervised):
         self._told_to_stop = False
         self._graceful = True
         self._explained: set[int] = set()  # dead workers that said themselves why they could not start
+        self._former: list[set[int]] = []  # for each reload the workers that may still take a request
         self._seen_changes: dict[str, int] = {}
         self._reload_due = False
         self._last_failure = ("", "")
@@ -139,7 +140,9 @@ class ApplicationKeeper(Supervised):
         elif message["type"] == "reaped":
             self._worker_ended(message)
         elif message["type"] == "reloaded" and message["ok"]:
-            log.info("%sreloaded", self._about)
+            members = [self.members[number] for number in message["leaving"] if number in self.members]
+            self._former.append({member.number for member in members if not member.draining})
+            self._say_reloaded()
         elif message["type"] == "reloaded":
             log.error("%snot reloaded: the old version goes on serving", self._about)
 
@@ -189,6 +192,9 @@ class ApplicationKeeper(Supervised):
             self._set_broken(broken=False)
             self.announce()
             self._relieve()
+        elif message["type"] == "draining":
+            member.draining = True
+            self._say_reloaded(member.number)
         elif message["type"] == "failed":
             self._explained.add(member.pid)
             self._failed(str(message["line"]), report)
@@ -199,6 +205,15 @@ class ApplicationKeeper(Supervised):
                 self._reload_due = True
                 log.info("%s%s has changed", self._about, message["path"])
                 self.loop.after(DEBOUNCE, self.reload)
+
+    def _say_reloaded(self, left: int = 0) -> None:
+        """Say so when nobody of the last version takes requests any more; `left`: the worker that has stopped."""
+        for former in self._former:
+            former.discard(left)
+        ended = self._former.count(set())
+        self._former = [former for former in self._former if former]
+        for _ in range(0 if self.stopping else ended):
+            log.info("%sreloaded", self._about)
 
     def _worker_ended(self, message: dict[str, Any]) -> None:
         member = self.members.get(message["worker"])
@@ -254,6 +269,7 @@ class ApplicationKeeper(Supervised):
             return
         read_all(member.link, lambda message, fds: self._on_member(member, message, fds))
         del self.members[member.number]
+        self._say_reloaded(member.number)
         self.loop.forget(member.link)
         if member.pidfd is not None:
             self.loop.forget(member.pidfd)

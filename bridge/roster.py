@@ -29,6 +29,10 @@ class Member:
         link: main's end of the worker's control link.
         prototype: who forked it; a member whose prototype is dead is an orphan and main's own child.
         application: name of the one that it runs.
+
+    Attributes:
+        ready: it takes requests, or has.
+        draining: it takes no more.
     """
 
     number: int
@@ -37,6 +41,7 @@ class Member:
     prototype: Child
     application: str = ""
     ready: bool = False
+    draining: bool = field(init=False, default=False)
     pidfd: int | None = field(init=False, default=None)
     ended: bool = field(init=False, default=False)
 

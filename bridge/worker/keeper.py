@@ -101,7 +101,7 @@ class Keeper(Arbiter):  # type: ignore[misc]
         """A worker is about to be killed for its `reason`."""
 
     def report_reloaded(self, *, ok: bool) -> None:
-        """A reload is over: all workers are new ones, or (not `ok`) all are still the old ones."""
+        """A reload is over: new workers serve, the old were told to leave; or (not `ok`) only the old serve, still."""
 
     def became_ready(self, worker: KeptWorker) -> None:
         """This worker can take requests."""

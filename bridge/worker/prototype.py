@@ -184,8 +184,9 @@ class Prototype(Keeper):
         )
 
     def report_reloaded(self, *, ok: bool) -> None:
-        """Tell main."""
-        self._report({"type": "reloaded", "ok": ok})
+        """Tell main, and who of the last version has been told to leave, for that takes a moment."""
+        leaving = [worker.worker_id for worker in self.WORKERS.values() if worker.leave_by]
+        self._report({"type": "reloaded", "ok": ok, "leaving": leaving})
 
     def stop(self, graceful: bool = True) -> None:
         """End all workers, as main said; called by gunicorn once its loop has ended."""

@@ -7,6 +7,7 @@ import os
 import re
 import signal
 import threading
+import time
 from pathlib import Path
 
 import pytest
@@ -329,6 +330,23 @@ def test_reload_under_load() -> None:
                 client.join()
         assert failures == []
         assert min(served) > 0
+
+
+def test_reloaded_is_said_when_no_old_worker_takes_requests() -> None:
+    """An old worker that has not noticed yet that it is to leave could still take the next one."""
+    with Server("plain:app") as server:
+        worker = worker_of(server)
+        os.kill(worker, signal.SIGSTOP)
+        try:
+            server.main.send_signal(signal.SIGHUP)
+            status = Path("/proc", str(worker), "status")
+            until(lambda: re.search(r"^ShdPnd:\t[0-9a-f]*[4-7]...$", status.read_text(), re.MULTILINE), "TERM waits")
+            time.sleep(0.1)  # nothing is to happen
+            assert "reloaded" not in server.log.text
+        finally:
+            os.kill(worker, signal.SIGCONT)
+        server.log.take("reloaded\n")
+        assert worker_of(server) != worker
 
 
 def test_reload_waits_for_requests() -> None:

@@ -199,7 +199,7 @@ def test_reload_keeps_old_workers_until_new_ones_are_ready(prototype: Prototype)
     old = prototype.worker()
     prototype.tell(type="reload")
     new = prototype.worker()
-    assert prototype.next() == {"type": "reloaded", "ok": True}
+    assert prototype.next() == {"type": "reloaded", "ok": True, "leaving": [old]}
     message = prototype.next()
     assert (message["type"], message["worker"], message["expected"]) == ("reaped", old, True)
     assert os.path.exists(f"/proc/{prototype.pids[new]}")
