@@ -12,6 +12,7 @@ from bridge.ipc.message import FILE, HEADER, LAST, TAKEN, WANT
 from bridge.ipc.port import Geometry
 from tests.worker.thread_rig import HEAD, NORMAL, TINY, RouterSide, Side, pattern, until
 
+BLOCK = b"a: b\r\n"
 GEOMETRIES = pytest.mark.parametrize("geometry", [NORMAL, TINY], ids=["normal", "tiny"])
 
 

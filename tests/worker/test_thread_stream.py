@@ -316,9 +316,6 @@ def test_a_file() -> None:
         assert (message.kind, message.flags, PART.unpack(message.payload)) == (DATA, FILE | LAST, (3, 4))
 
 
-# Requests
-
-
 def test_what_no_router_sends() -> None:
     """Descriptors of nothing and messages of another kind are the router's end."""
     with RouterSide() as side:
