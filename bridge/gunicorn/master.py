@@ -34,7 +34,7 @@ from bridge.ipc.signals import SignalPipe
 from bridge.ipc.status import Page
 from bridge.loop import Loop, read_all
 from bridge.roster import FIRST_WORKER, read_report
-from bridge.worker.keeper import POLL, SIGNALS, Keeper, KeptWorker
+from bridge.worker.keeper import POLL, SIGNALS, STARTING, Keeper, KeptWorker
 
 QUICK = 5.0  #: seconds for a quick end
 DEBOUNCE = 0.1  #: seconds: files saved together are one reload
@@ -364,6 +364,8 @@ class Master(Keeper):
         if self.dirty_arbiter_pid:  # workers may have asked it until now
             self.kill_dirty_arbiter(signal.SIGQUIT if self._hurry else signal.SIGTERM)
         self._dismiss()
+        self._wait(lambda: not self.WORKERS, min(limit, time.monotonic() + STARTING))
+        self.kill_starting()
         self._wait(lambda: not self.WORKERS, limit)
         if self.WORKERS:
             self._hurry = True

@@ -29,6 +29,7 @@ from bridge.worker.forked import Heartbeat
 
 POLL = 1.0  #: seconds between two looks at heartbeats and deadlines
 LEAVE = 2.0  #: seconds beyond its own grace that a leaving worker has before it is killed
+STARTING = 5.0  #: seconds that a worker has to end its start after TERM: nobody waits for what it would serve
 SIGNALS = frozenset(
     signal.Signals[f"SIG{name}"]
     for name in ("CHLD", "TERM", "INT", "QUIT", "HUP", "USR1", "USR2", "TTIN", "TTOU", "WINCH")
@@ -168,6 +169,12 @@ class Keeper(Arbiter):  # type: ignore[misc]
                 worker.aborted = True
                 self.report_overdue(worker)
                 self.kill_worker(pid, signal.SIGABRT)
+
+    def kill_starting(self) -> None:
+        """At the end, STARTING seconds after TERM: kill the workers that are not ready; they have nothing to finish."""
+        for pid, worker in list(self.WORKERS.items()):
+            if not worker.ready_at:
+                self.kill_worker(pid, signal.SIGKILL)
 
     def spawn_worker(self) -> int:
         """Fork a worker; 0 when it could not be. The child does not come back from here."""

@@ -26,7 +26,7 @@ from bridge.ipc.signals import SignalPipe
 from bridge.ipc.status import Page
 from bridge.log import log, set_up
 from bridge.worker.forked import QuietLog, Server, serve
-from bridge.worker.keeper import LEAVE, POLL, SIGNALS, Keeper, KeptWorker
+from bridge.worker.keeper import LEAVE, POLL, SIGNALS, STARTING, Keeper, KeptWorker
 
 
 class App(BaseApplication):  # type: ignore[misc]
@@ -193,11 +193,14 @@ class Prototype(Keeper):
         order = self._stop or _Stop(graceful, LEAVE)
         self._end(order)
         deadline = self._dismiss(order)
+        starting = time.monotonic() + STARTING
         while self.WORKERS and time.monotonic() < deadline:
             self._wait(min(POLL, max(0.0, deadline - time.monotonic())))
             if self._stop and self._stop != order:
                 order = self._stop
                 deadline = min(deadline, self._dismiss(order))
+            if time.monotonic() >= starting:
+                self.kill_starting()
         self.kill_workers(signal.SIGKILL)
         last = time.monotonic() + LEAVE
         while self.WORKERS and time.monotonic() < last:

@@ -56,6 +56,16 @@ def test_graceful_timeout() -> None:
         server.log.take(r"[^\n]*cancelled, the server stops[^\n]*\n")
 
 
+def test_term_while_importing(tmp_path: Path) -> None:
+    """An import that goes on after TERM is given some seconds, not all of graceful_timeout."""
+    (tmp_path / "slow.py").write_text("import time, sys\nprint('importing', file=sys.stderr)\ntime.sleep(600)\n")
+    arguments = ("--pythonpath", str(tmp_path), "--graceful-timeout", "600")
+    with Gunicorn("slow:app", *arguments, ready=False) as server:
+        server.log.take("importing\n")
+        server.main.send_signal(signal.SIGTERM)
+        assert server.main.wait(60) == 0
+
+
 def test_int_while_importing(tmp_path: Path) -> None:
     """Nobody waits for an import that takes long."""
     (tmp_path / "slow.py").write_text("import time, sys\nprint('importing', file=sys.stderr)\ntime.sleep(60)\n")

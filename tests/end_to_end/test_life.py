@@ -149,7 +149,7 @@ def test_ended_while_starting(tmp_path: Path) -> None:
     (tmp_path / "slow.py").write_text(text)
     with Server("slow:app", app_dir=tmp_path, ready=False) as server:
         until((server.gates / "begun").exists, "the import has begun")
-        server.main.send_signal(signal.SIGINT)
+        server.main.send_signal(signal.SIGTERM)
         server.main.wait(20)
         server.status = server.main.returncode
         assert server.status >= 0

@@ -217,6 +217,18 @@ def test_broken_application_hurts_nobody_else(tmp_path: Path) -> None:
         assert server.log.text.count("raise LookupError") == 1
 
 
+def test_term_while_one_is_importing(tmp_path: Path) -> None:
+    """An import that goes on after TERM is given some seconds, not all of graceful_timeout."""
+    write(tmp_path, "shop")
+    (tmp_path / "slow.py").write_text("import time\ntime.sleep(600)\n")
+    sockets = {f"unix:{tmp_path}/a": "shop", f"unix:{tmp_path}/b": "slow"}
+    general = {"graceful_timeout": 600}
+    with serving(tmp_path, sockets, {"shop": {}, "slow": {"graceful_timeout": 600}}, settings=general) as server:
+        ready(server, "shop")
+        server.main.send_signal(signal.SIGTERM)
+        assert server.main.wait(60) == 0
+
+
 def test_killed_prototypes(tmp_path: Path) -> None:
     """Prototypes that are killed are replaced; workers of both applications serve on, and then give way."""
     write(tmp_path, "shop", "blog")
