@@ -7,6 +7,7 @@ are others (`bridged serve`) it is said once, its requests get a 503, and it is 
 
 from __future__ import annotations
 
+import os
 import signal
 import time
 from collections.abc import Sequence
@@ -96,7 +97,7 @@ class ApplicationKeeper(Supervised):
         self._former: list[set[int]] = []  # for each reload the workers that may still take a request
         self._seen_changes: dict[str, int] = {}
         self._reload_due = False
-        self._last_failure = ("", "")
+        self._last_failure: tuple[str, list[str]] = ("", [])
         self._said_at = float("-inf")
 
     @property
@@ -186,7 +187,7 @@ class ApplicationKeeper(Supervised):
         report = read_report(fds)
         if message["type"] == "ready":
             member.ready = self._ever_ready = True
-            self._last_failure = ("", "")
+            self._last_failure = ("", [])
             if member.prototype is self.child:
                 self.tell({"type": "ready", "worker": member.number})
             self._set_broken(broken=False)
@@ -223,27 +224,33 @@ class ApplicationKeeper(Supervised):
         self._explained.discard(message["pid"])
         if message["expected"] or explained or self.stopping:
             return
-        how = message["reason"] or describe(message["status"])
+        status = message["status"]
+        how = message["reason"] or describe(status)
         who = f"worker {message['worker']} (pid {message['pid']})"
         if not message["ready"]:
-            self._failed(f"{who} ended while starting: {how}", "")
-        elif message["status"]:
+            # Who was killed from outside, by the kernel for want of memory or by a person, says nothing about the next.
+            killed = message["reason"] is None and os.WIFSIGNALED(status) and os.WTERMSIG(status) == signal.SIGKILL
+            self._failed(f"{who} ended while starting: {how}", "", conclusive=not killed)
+        elif status:
             log.error("%s%s ended: %s", self._about, who, how)
         else:
             log.info("%s%s ended: %s", self._about, who, how)
 
-    def _failed(self, line: str, report: str) -> None:
-        """A worker could not be started."""
+    def _failed(self, line: str, report: str, *, conclusive: bool = True) -> None:
+        """A worker could not be started; `conclusive`: so the next one will hardly start either."""
         if self._ever_ready or self._place.patient:
             now = time.monotonic()
-            known = self._last_failure == (line, report)
+            # Without source lines: a file that was changed meanwhile shows others for the same failure.
+            places = [text for text in report.splitlines() if not text.startswith("    ")]
+            known = self._last_failure == (line, places)
             if not known or now - self._said_at > QUIET:
                 # The same traceback again every few seconds would hide everything else in the log.
                 log.error("%s%s%s", self._about, line, f"\n{report.rstrip()}" if report and not known else "")
                 self._said_at = now
             if self._place.patient:
-                self._last_failure = (line, report)
-            self._find_out()
+                self._last_failure = (line, places)
+            if conclusive:
+                self._find_out()
         elif not self.stopping:  # else it is over already, and this is at most a consequence
             error = TargetError(line, report)
             if report:

@@ -59,10 +59,11 @@ def pair(tmp_path: Path) -> Iterator[Pair]:
 
 def test_a_broken_application_is_said_once_and_tried_again(pair: Pair) -> None:
     """Its traceback stands in the log once, however often it fails; the router is told of it, and of its recovery."""
-    (pair.bad.place / "broken").write_text("Traceback: here\n")
+    (pair.bad.place / "broken").write_text("Traceback: here\n    1 / 0\n")
     pair.start(processes=3)
     pair.heard("serves good (m) on http://127.0.0.1:")
     pair.told("broken bad True")
+    (pair.bad.place / "broken").write_text("Traceback: here\n    1 / 1\n")  # the source shows that it is being mended
     wait_for(lambda: len(pair.bad.pids("booting")) >= 5)
     log = pair.good.log()
     assert log.count("application 'bad': it is broken\nTraceback: here") == log.count("it is broken") == 1
@@ -87,6 +88,19 @@ def test_a_worker_that_does_not_come_up(pair: Pair, behaviour: str, words: str) 
     pair.told("broken bad True")
     (pair.bad.place / behaviour).unlink()
     pair.heard("serves bad (m)")
+    pair.ended()
+
+
+def test_a_worker_that_is_killed_while_it_starts(pair: Pair) -> None:
+    """A kill from outside says nothing about the application: requests wait for the next worker."""
+    (pair.bad.place / "stuck").touch()
+    pair.start()
+    wait_for(lambda: len(pair.bad.pids("booting")) == 1, "the first start")
+    os.kill(pair.bad.pids("booting")[0], signal.SIGKILL)
+    pair.heard("ended while starting: signal SIGKILL")
+    (pair.bad.place / "stuck").unlink()
+    pair.heard("serves bad (m)")
+    assert "router broken bad True" not in pair.good.events()
     pair.ended()
 
 
