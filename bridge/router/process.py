@@ -317,6 +317,9 @@ class Router:
         for server, sock, _ in self._servers:
             server.close()
             sock.close()
+        for application in self._applications.values():
+            for port in list(application.workers.values()):
+                port.stop()  # main's word to quit may be heard before the workers' end is
         if self._service is not None and self._service.access_log is not None:
             self._service.access_log.close()
         self._link.close()

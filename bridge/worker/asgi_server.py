@@ -113,6 +113,8 @@ class AsgiServer:
         await self._flushed()
         if not await lifespan.shutdown(min(SHUTDOWN, max(QUICK, self._settings.graceful_timeout))):
             self._log.warning("the application's shutdown was not complete")
+        for router in list(self._routers):
+            router.close()
         return 0
 
     async def _flushed(self) -> None:

@@ -89,6 +89,10 @@ class Attached:
             except PeerLost:
                 self._end()
 
+    def close(self) -> None:
+        """Let go of the router: this worker ends."""
+        self._end()
+
     # Taking
 
     def _on_bell(self) -> None:
