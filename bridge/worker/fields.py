@@ -40,27 +40,33 @@ _LONGEST_NUMBER = 18  # digits: more would not fit the message, and nobody sends
 _CONTROLS = bytes(b for b in range(32) if b != ord("\t")) + b"\x7f"
 _is_token = re.compile(rb"[!#$%&'*+\-.^_`|~0-9A-Za-z]+").fullmatch
 _prefixes: dict[bytes, bytes] = {}  # name as given → "name: " in lower case; empty for a field that needs a look
-_known: dict[tuple[bytes, bytes], bytes | int | tuple[int, bytes]] = {}  # what `_read` says of a field
-_known_native: dict[tuple[str, str], bytes | int | tuple[int, bytes]] = {}  # the same for native strings
+_known: dict[Any, bytes | int | tuple[int, bytes]] = {}  # what `_read` says of a field
+_known_native: dict[Any, bytes | int | tuple[int, bytes]] = {}  # the same for native strings
 
 
-def encode(headers: Iterable[Sequence[bytes]]) -> tuple[bytes, int, int]:
+def encode(headers: Iterable[Sequence[Any]], kind: type[bytes | str] = bytes) -> tuple[bytes, int, int]:
     """Header block, announced content length or UNKNOWN, flags DATE and SERVER.
 
+    Args:
+        headers: pairs of `kind`.
+        kind: bytes as ASGI has them, or str as start_response() is given them.
+
     Raises:
-        TypeError: the headers are not pairs of bytes.
+        TypeError: the headers are not pairs of `kind`.
         ValueError: a name is no token, a value holds a control character, Content-Length is no number or
-            comes twice.
+            comes twice; of str: a character is beyond ISO-8859-1, or a field belongs to the connection.
     """
     if not isinstance(headers, (list, tuple)):
         headers = list(headers)
+    native = kind is str
+    seen = _known_native if native else _known
     lines: list[bytes] = []
     size, flags = UNKNOWN, 0
     try:
         for header in headers:
-            known = _known.get(header) if header.__class__ is tuple else None
+            known = seen.get(header) if header.__class__ is tuple else None
             if known is None:
-                known = _read(*header)
+                known = _read_native(*header) if native else _read(*header)
             if isinstance(known, bytes):
                 lines.append(known)
             elif isinstance(known, int):
@@ -71,11 +77,11 @@ def encode(headers: Iterable[Sequence[bytes]]) -> tuple[bytes, int, int]:
                 flags |= known[0]
                 lines.append(known[1])
     except (TypeError, AttributeError) as exc:
-        raise TypeError(_fault(headers)) from exc
-    except ValueError:
-        if _are_pairs(headers):
-            raise
-        raise ValueError(_fault(headers)) from None
+        raise TypeError(_fault(headers, kind)) from exc
+    except ValueError as exc:
+        if isinstance(exc, UnicodeEncodeError) or not _are_pairs(headers):
+            raise ValueError(_fault(headers, kind)) from exc
+        raise
     return b"".join(lines), size, flags
 
 
@@ -98,40 +104,6 @@ def _read(name: bytes, value: bytes) -> bytes | int | tuple[int, bytes]:
     if len(line) <= LONGEST_LINE and prefix != b"set-cookie: ":
         _remember(_known, name, value, known)
     return known
-
-
-def encode_native(headers: list[tuple[str, str]]) -> tuple[bytes, int, int]:
-    """The same as `encode` of the headers that start_response() was given.
-
-    Raises:
-        TypeError: the headers are not a list of pairs of str.
-        ValueError: as `encode`; or a character is beyond ISO-8859-1, or a field belongs to the connection.
-    """
-    if not isinstance(headers, list):
-        raise TypeError(f"the headers are a {type(headers).__name__}: WSGI wants a list of pairs of str")
-    lines: list[bytes] = []
-    size, flags = UNKNOWN, 0
-    try:
-        for header in headers:
-            known = _known_native.get(header) if header.__class__ is tuple else None
-            if known is None:
-                known = _read_native(*header)
-            if isinstance(known, bytes):
-                lines.append(known)
-            elif isinstance(known, int):
-                if size != UNKNOWN:
-                    raise ValueError(_TWICE)
-                size = known
-            else:
-                flags |= known[0]
-                lines.append(known[1])
-    except (TypeError, AttributeError) as exc:
-        raise TypeError(_fault(headers, str)) from exc
-    except ValueError as exc:
-        if isinstance(exc, UnicodeEncodeError) or not _are_pairs(headers):
-            raise ValueError(_fault(headers, str)) from exc
-        raise
-    return b"".join(lines), size, flags
 
 
 def _read_native(name: str, value: str) -> bytes | int | tuple[int, bytes]:

@@ -21,7 +21,7 @@ from typing import Any
 from bridge.errors import ClientDisconnect, StreamCancelled
 from bridge.ipc.message import UNKNOWN
 from bridge.worker.answers import own_answer
-from bridge.worker.fields import encode_native
+from bridge.worker.fields import encode
 from bridge.worker.file_wrapper import Part
 from bridge.worker.types import SyncStream
 
@@ -79,7 +79,9 @@ class WsgiResponse:
         if self.phase >= OPEN:
             raise RuntimeError("start_response() was called when the head was out")
         number = _statuses.get(status) or _learn(status)
-        self._block, size, self._flags = encode_native(headers)
+        if not isinstance(headers, list):
+            raise TypeError(f"the headers are a {type(headers).__name__}: WSGI wants a list of pairs of str")
+        self._block, size, self._flags = encode(headers, str)
         self._status = number
         self.bodiless = self.head_request or number in (_NO_CONTENT, _NOT_MODIFIED)
         self._size = size if number != _NO_CONTENT else UNKNOWN
