@@ -238,27 +238,28 @@ class SegmentPool:
 
     def claim(self, size: int, least: int) -> tuple[Segment, int, int] | None:
         """A run of up to `size` bytes, at least `least`: (segment, first chunk, bytes), or None when there is none."""
-        least = min(least, self._chunk_size * self._count)
-        size = min(size, self._chunk_size * self._count)
+        chunk_size, count = self._chunk_size, self._count
+        wanted = min((size + chunk_size - 1) // chunk_size, count)
+        needed = min((least + chunk_size - 1) // chunk_size, count)
         for segment in self.segments:
-            first, got = segment.claim(size, least)
+            first, got = segment.chunks.claim_some(wanted, needed)
             if got:
-                self._used += segment.chunks_of(got)
-                return segment, first, got
-        if len(self.segments) >= self._limit:
-            return None
-        try:
-            number = self._first + len(self.segments)
-            segment = Segment.create(number, self._chunk_size, self._count, self._owner, memfd=self._memfd)
-        except OSError as error:
-            # The machine has less than the limit allows: whoever needs memory waits, as at the limit.
-            logging.getLogger("bridge").error("no shared memory for requests: %s", error)
-            return None
-        self.segments.append(segment)
-        self._announce(segment)
-        first, got = segment.claim(size, least)
-        self._used += segment.chunks_of(got)
-        return segment, first, got
+                break
+        else:
+            if len(self.segments) >= self._limit:
+                return None
+            try:
+                number = self._first + len(self.segments)
+                segment = Segment.create(number, chunk_size, count, self._owner, memfd=self._memfd)
+            except OSError as error:
+                # The machine has less than the limit allows: whoever needs memory waits, as at the limit.
+                logging.getLogger("bridge").error("no shared memory for requests: %s", error)
+                return None
+            self.segments.append(segment)
+            self._announce(segment)
+            first, got = segment.chunks.claim_some(wanted, needed)
+        self._used += got
+        return segment, first, got * chunk_size
 
     def place(self, data: bytes, most: int) -> list[tuple[Segment, int, int]] | None:
         """Put `data`, of at most one segment's size, into at most `most` runs: (segment, first chunk, bytes) of each.

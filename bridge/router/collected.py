@@ -49,7 +49,6 @@ class Collected:
         "_disk",
         "_done",
         "_held",
-        "_longest",
         "_most",
         "_next",
         "_paused",
@@ -87,9 +86,8 @@ class Collected:
         self._pieces = pieces
         self._total = size
         self._done = done
-        self._longest = max(most // 4, 1)  # bytes of a run
-        self._next = min(FIRST_RUN, self._longest)  # bytes of the next one
-        self._runs: list[Run] = []  # all but the last are full
+        self._next = FIRST_RUN  # bytes of the next one
+        self._runs: list[Run] = []  # all but the last are as good as full
         self._held = 0  # bytes of room in them
         self._spool: Spool | None = None
         self._waiting: list[bytes] = []  # for the disk
@@ -113,8 +111,7 @@ class Collected:
         """Where the next bytes from the socket go: at most `lacking` bytes, never empty."""
         if self._spool is not None:
             return _scratch()[:lacking]
-        run = self._runs[-1]
-        return self._view(run, run.filled, min(lacking, run.room - run.filled))
+        return self._runs[-1].buffer(lacking)
 
     def filled(self, count: int, complete: bool) -> None:
         """`count` bytes have arrived in the last buffer; `complete`: they were the last."""
@@ -165,7 +162,7 @@ class Collected:
         while self._runs and self._consumed >= self._runs[0].filled:
             run = self._runs.pop(0)
             self._consumed -= run.filled
-            self._release(run)
+            run.release(self._pool)
 
     def close(self) -> None:
         """The stream is over: chunks and file are free again."""
@@ -173,39 +170,41 @@ class Collected:
         if self._spool is not None:
             self._spool.close()
         for run in runs:
-            self._release(run)
+            run.release(self._pool)
         self._waiting.clear()
 
     def _room(self) -> bool:
         """Whether there is room for the next byte in chunks; claims some if need be."""
-        if self._runs and self._runs[-1].filled < self._runs[-1].room:
+        lacking, left = self._total - self.size, self._most - self.size
+        if left <= 0 or (self._total != UNKNOWN and lacking > left):
+            return False
+        if self._runs and not self._runs[-1].full(min(lacking, left)):
             return True
-        most = self._most
-        if len(self._runs) >= self._pieces or self._held >= most or (self._total != UNKNOWN and self._total > most):
+        if len(self._runs) >= self._pieces:
             return False
         share = self._pool.share()
         if self._held >= share:
             return False
-        claimed = self._pool.claim(min(self._next, self._total - self._held, most - self._held, share), 1)
+        # A client that is slow holds little memory; one that is fast fills runs and gets longer ones.
+        wanted, self._next = self._next, 2 * self._next
+        if lacking <= self._next:
+            wanted = lacking  # one run instead of two for the rest
+        claimed = self._pool.claim(min(wanted, left, share), 1)
         if claimed is None:
             return False
         self._runs.append(Run(*claimed))
         self._held += claimed[2]
-        # A client that is slow holds little memory; one that is fast fills runs and gets longer ones.
-        self._next = min(2 * self._next, self._longest)
         return True
 
     def _collected(self) -> None:
         self._complete = True
         if self._runs:
             run = self._runs[-1]
-            used = run.segment.chunks_of(run.filled)
-            spare = run.segment.chunks_of(run.room) - used
-            run.room = used * run.segment.chunk_size
-            if not used:
+            first, spare = run.shorten()
+            if not run.filled:
                 self._runs.pop()
             if spare:
-                self._pool.release(run.segment, run.first + used, spare)
+                self._pool.release(run.segment, first, spare)
         self._done(None)
 
     def _spill(self) -> None:
@@ -226,7 +225,7 @@ class Collected:
             self._write(self._spool)
 
     def _write(self, spool: Spool) -> None:
-        pieces: list[memoryview | bytes] = [self._view(run, 0, run.filled) for run in self._runs if run.filled]
+        pieces: list[memoryview | bytes] = [run.content() for run in self._runs if run.filled]
         if not pieces:
             self._free_runs()
             pieces += self._waiting
@@ -251,14 +250,7 @@ class Collected:
     def _free_runs(self) -> None:
         runs, self._runs = self._runs, []
         for run in runs:
-            self._release(run)
-
-    def _view(self, run: Run, start: int, size: int) -> memoryview:
-        start += run.segment.data_offset + run.first * run.segment.chunk_size
-        return memoryview(run.segment.memory)[start : start + size]
-
-    def _release(self, run: Run) -> None:
-        self._pool.release(run.segment, run.first, run.segment.chunks_of(run.room))
+            run.release(self._pool)
 
     def _send_file(self, spool: Spool) -> None:
         port = self.port

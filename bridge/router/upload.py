@@ -31,13 +31,40 @@ class Source(Protocol):
 class Run:
     """Contiguous chunks: being filled, then shipped, then consumed."""
 
-    __slots__ = ("filled", "first", "room", "segment")
+    __slots__ = ("_memory", "filled", "first", "room", "segment")
 
     def __init__(self, segment: Segment, first: int, room: int) -> None:
+        start = segment.data_offset + first * segment.chunk_size
+        self._memory = memoryview(segment.memory)[start : start + room]
         self.segment = segment
         self.first = first
         self.room = room  # bytes
         self.filled = 0  # bytes
+
+    def buffer(self, most: int) -> memoryview:
+        """Where the next bytes go, at most `most`."""
+        return self._memory[self.filled : min(self.filled + most, self.room)]
+
+    def full(self, lacking: int) -> bool:
+        """Whether the next bytes go elsewhere: what is left is not worth a read, and not enough for the rest."""
+        left = self.room - self.filled
+        return not left or (left * 16 < self.room and left < lacking)
+
+    def content(self) -> memoryview:
+        """What has been filled."""
+        return self._memory[: self.filled]
+
+    def release(self, pool: SegmentPool) -> None:
+        """Give the chunks back."""
+        pool.release(self.segment, self.first, self.room // self.segment.chunk_size)
+
+    def shorten(self) -> tuple[int, int]:
+        """Let go of the chunks that nothing was put into; they are the caller's: the first one, and how many."""
+        chunk_size = self.segment.chunk_size
+        chunks = self.room // chunk_size
+        used = self.segment.chunks_of(self.filled)
+        self.room = used * chunk_size
+        return self.first + used, chunks - used
 
 
 class Upload:
@@ -99,9 +126,7 @@ class Upload:
         run = self._run
         if run is None:
             raise AssertionError("the socket is read although there is no room")
-        offset = run.segment.data_offset + run.first * run.segment.chunk_size
-        size = min(lacking, run.room - run.filled)
-        return memoryview(run.segment.memory)[offset + run.filled : offset + run.filled + size]
+        return run.buffer(lacking)
 
     def filled(self, count: int, complete: bool) -> None:
         """`count` bytes have arrived in the last buffer; `complete`: they were the last."""
@@ -115,7 +140,7 @@ class Upload:
             self._complete = True
             self._ship(last=True)
             return
-        if self._hungry or run.filled == run.room:
+        if self._hungry or run.full(self._lacking):
             self._ship(last=False)
         self._keep_room()
 
@@ -140,7 +165,7 @@ class Upload:
             run.filled += size
             self._lacking -= size
             self._under_way += size
-            if run.filled == run.room:
+            if run.full(self._lacking):
                 self._ship(last=False)
         if complete or (self._hungry and position):
             self._ship(last=complete)
@@ -190,10 +215,10 @@ class Upload:
         """The stream is over: all chunks are free again."""
         self._pool.forget(self)
         if self._run is not None:
-            self._release(self._run)
+            self._run.release(self._pool)
             self._run = None
         for run in self._shipped:
-            self._release(run)
+            run.release(self._pool)
         self._shipped.clear()
         self._unsent.clear()
         self._held = b""
@@ -221,9 +246,11 @@ class Upload:
         run, self._run = self._run, None
         self._hungry = False
         if run is not None:
-            spare = run.segment.chunks_of(run.room) - run.segment.chunks_of(run.filled)
-            if spare:
-                self._spare(run, spare, last)
+            first, spare = run.shorten()
+            if spare and last:
+                self._pool.release(run.segment, first, spare)
+            elif spare:  # chunks behind the last byte never leave: they are the next run
+                self._run = Run(run.segment, first, spare * run.segment.chunk_size)
             if run.filled:
                 self._shipped.append(run)
             else:
@@ -232,16 +259,6 @@ class Upload:
             self._unsent.append((run, last))
         else:
             self._send(run, last)
-
-    def _spare(self, run: Run, spare: int, last: bool) -> None:
-        # Chunks behind the last byte never leave: they are the next run, or free.
-        first = run.first + run.segment.chunks_of(run.room) - spare
-        run.room -= spare * run.segment.chunk_size
-        rest = Run(run.segment, first, spare * run.segment.chunk_size)
-        if last:
-            self._release(rest)
-        else:
-            self._run = rest
 
     def _send(self, run: Run | None, last: bool) -> None:
         if self.port is None:
@@ -258,10 +275,7 @@ class Upload:
         while self._shipped and self._surplus >= self._shipped[0].filled:
             run = self._shipped.popleft()
             self._surplus -= run.filled
-            self._release(run)
-
-    def _release(self, run: Run) -> None:
-        self._pool.release(run.segment, run.first, run.segment.chunks_of(run.room))
+            run.release(self._pool)
 
     def _pause(self) -> None:
         if not self._paused and not self._complete:

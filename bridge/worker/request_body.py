@@ -14,6 +14,8 @@ from bridge.errors import StreamCancelled
 from bridge.ipc.message import HEADER, WANT
 from bridge.worker.thread_router import ThreadRouter
 
+_EMPTY = memoryview(b"")
+
 
 class Seat(Protocol):
     """What a body needs from the thread that reads it: `worker.seat.Seat`."""
@@ -37,18 +39,32 @@ class RequestBody:
     Args:
         seat: where the request was claimed.
         stream: its number.
-        pieces: the bytes, unless they are in a file.
+        pieces: the bytes, unless they are in a file; none of them is empty.
         in_file: bytes of the file; None = it is in the pieces.
         shared: some of the pieces are in shared memory, and the router waits for it.
     """
 
-    __slots__ = ("_asked", "_file", "_in_file", "_pieces", "_seat", "_shared", "_stream", "size")
+    __slots__ = (
+        "_asked",
+        "_file",
+        "_in_file",
+        "_later",
+        "_piece",
+        "_seat",
+        "_shared",
+        "_start",
+        "_stop",
+        "_stream",
+        "size",
+    )
 
     def __init__(self, seat: Seat, stream: int, pieces: list[memoryview], in_file: int | None, *, shared: bool) -> None:
         self.size = sum(map(len, pieces)) if in_file is None else in_file
         self._seat = seat
         self._stream = stream
-        self._pieces = pieces
+        self._later = iter(pieces)  # those behind the one that was read last
+        self._piece = _EMPTY
+        self._start = self._stop = 0  # where that lies in the body
         self._in_file = in_file is not None
         self._shared = shared
         self._file = -1
@@ -62,21 +78,17 @@ class RequestBody:
         """
         end = min(offset + size, self.size)
         if self._in_file:
-            return self._read_file(offset, end - offset)
-        found = []
-        start = 0
-        for piece in self._pieces:
-            stop = start + len(piece)
-            if offset < stop and start < end:
-                found.append(piece[max(0, offset - start) : end - start])
-            start = stop
-        data = b"".join(found)
-        if self._shared:
-            if self._seat.cancelled(self._stream) or not self._seat.router.alive:
-                raise StreamCancelled  # and the memory may be another request's by now
-            if end == self.size:
-                self._pieces, self._shared = [], False
-                self._seat.send(HEADER.pack(self._stream, WANT, 0, 0, 0, end, 0, 0))
+            data = self._read_file(offset, end - offset)
+        elif offset >= self._start and end <= self._stop:
+            data = self._piece[offset - self._start : end - self._start].tobytes()
+        else:
+            data = self._join(offset, end)
+        # Behind the copy: when nobody waits any more, the memory may be another request's by now.
+        if self._seat.cancelled(self._stream) or not self._seat.router.alive:
+            raise StreamCancelled
+        if end == self.size and self._shared:
+            self._shared = False
+            self._seat.send(HEADER.pack(self._stream, WANT, 0, 0, 0, end, 0, 0))
         return data
 
     def file_arrived(self, file: int) -> None:
@@ -94,7 +106,19 @@ class RequestBody:
                 file, self._file = self._file, -1
             if file >= 0:
                 os.close(file)
-        self._pieces = []
+        self._piece, self._later = _EMPTY, iter(())
+
+    def _join(self, offset: int, end: int) -> bytes:
+        """What lies in several pieces, or in one that was not read before."""
+        found = []
+        while offset < end:
+            if offset >= self._stop:
+                self._piece = next(self._later)
+                self._start, self._stop = self._stop, self._stop + len(self._piece)
+                continue
+            found.append(self._piece[offset - self._start : end - self._start])
+            offset = self._stop
+        return b"".join(found)
 
     def _read_file(self, offset: int, size: int) -> bytes:
         if self._file < 0:

@@ -37,7 +37,7 @@ class WsgiInput:
         left = kept + self._size - self._next
         wanted = left if size is None or size < 0 or size > left else size
         if not kept:
-            return self._fetch(wanted)
+            return self._fetch(wanted)  # which asks whether anybody waits
         self._open()
         start, self._at = self._at, min(self._at + wanted, len(self._block))
         piece = self._block[start : self._at]
@@ -98,8 +98,9 @@ class WsgiInput:
 
     def _fetch(self, size: int) -> bytes:
         """The next `size` bytes, which are there."""
-        stream = self._open()
-        if not size:
+        stream = self._stream
+        if not size or stream is None:
+            self._open()
             return b""
         try:
             data = stream.read(self._next, size)

@@ -13,6 +13,7 @@ from bridge.ipc.message import UNKNOWN
 from bridge.ipc.segment import SegmentPool
 from bridge.router.collected import WAITING, Collected
 from bridge.router.disk import Disk
+from bridge.router.upload import FIRST_RUN
 from tests.router.rig import run, until
 from tests.router.test_disk import opened
 from tests.router.uploads import STREAM, Source, pattern
@@ -122,7 +123,48 @@ def test_a_body_that_is_longer_than_chunks_may_take(tmp_path: Path, piece: int, 
     run(test())
 
 
-@pytest.mark.parametrize("shortage", [{"chunks": 8}, {"pieces": 1, "most": 4096}], ids=["chunks", "descriptors"])
+@pytest.mark.parametrize("known", [True, False], ids=["announced", "not announced"])
+def test_runs_grow_with_what_has_arrived(tmp_path: Path, known: bool) -> None:
+    """However slow a client is, it holds no more than three times what it has sent, and few runs in the end."""
+
+    async def test() -> None:
+        size = 1 << 19
+        body = Body(tmp_path, size=size if known else UNKNOWN, most=size, chunks=8 * size // 64)
+        body.collected.open()
+        left = size
+        while left:
+            assert body.pool.busy() * 64 <= max(3 * (size - left), FIRST_RUN)
+            buffer = body.collected.buffer(left)
+            left -= len(buffer)
+            body.collected.filled(len(buffer), not left)
+        assert len(body.collected.first_pieces(99)[0]) <= 5
+        await body.close()
+
+    run(test())
+
+
+def test_a_run_that_is_nearly_full_is_full(tmp_path: Path) -> None:
+    """A few bytes at its end are worth no system call, unless the body ends in them."""
+
+    async def test() -> None:
+        body = Body(tmp_path, size=FIRST_RUN + 50, chunks=8192)
+        body.collected.open()
+        body.collected.filled(FIRST_RUN - 100, False)
+        assert len(body.collected.buffer(150)) == 150
+        await body.close()
+        body = Body(tmp_path, size=FIRST_RUN, chunks=8192)
+        body.collected.open()
+        body.collected.filled(FIRST_RUN - 100, False)
+        assert len(body.collected.buffer(100)) == 100
+        assert body.pool.busy() * 64 == FIRST_RUN
+        await body.close()
+
+    run(test())
+
+
+@pytest.mark.parametrize(
+    "shortage", [{"chunks": 8}, {"chunks": 64, "pieces": 1, "most": 4096}], ids=["chunks", "descriptors"]
+)
 def test_a_body_that_finds_no_room_in_shared_memory(tmp_path: Path, shortage: dict[str, int]) -> None:
     """When chunks or room for descriptors run out the body goes on in a file instead of waiting."""
 
@@ -218,14 +260,15 @@ def test_chunks_are_free_as_the_worker_reads(tmp_path: Path) -> None:
     """What was consumed is given back run by run."""
 
     async def test() -> None:
-        body = Body(tmp_path, size=4096, most=512 * 16)
-        await body.read(pattern(4096))
+        size = 100_000
+        body = Body(tmp_path, size=size, chunks=8192)
+        await body.read(pattern(size))
         busy = body.pool.busy()
         body.collected.wanted(1)
         assert body.pool.busy() == busy
-        body.collected.wanted(4000)
+        body.collected.wanted(size - 2)
         assert 0 < body.pool.busy() < busy
-        body.collected.wanted(95)
+        body.collected.wanted(1)
         assert body.pool.busy() == 0
         body.collected.wanted(1 << 40)
         await body.close()
