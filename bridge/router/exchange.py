@@ -84,7 +84,17 @@ class Exchange(Request):
         if len(self._block) > self.application.largest_head:
             self.refuse(431)
             return
-        if (complete and not body) or self._prepare_body():
+        if complete and not body:
+            self.application.admit(self)
+        elif self._prepare_body():
+            if self._upload is None:
+                self.application.admit(self)
+            else:
+                # What the socket holds is read in this round of the loop, and travels with the request.
+                self.application.loop.call_soon(self._admit)
+
+    def _admit(self) -> None:
+        if not self._over:
             self.application.admit(self)
 
     # From the worker

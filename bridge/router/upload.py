@@ -192,10 +192,13 @@ class Upload:
             self._send(run, last)
 
     def first_pieces(self, most: int) -> tuple[list[tuple[int, int, int]], bool]:
-        """What has been shipped already, to travel with the REQUEST: (at most `most` descriptors, whether that is all).
+        """What is here already, to travel with the REQUEST: (at most `most` descriptors, whether that is all).
 
         Each piece is given once: the caller keeps them until the REQUEST is published.
         """
+        if self._run is not None and self._run.filled:
+            self._ship(last=False)
+            self._keep_room()
         pieces: list[tuple[int, int, int]] = []
         while self._unsent and (len(pieces) < most or self._unsent[0][0] is None):
             run, last = self._unsent.pop(0)

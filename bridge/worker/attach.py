@@ -200,14 +200,18 @@ class Attached:
     ) -> None:
         if kind != REQUEST:
             raise RemoteProtocolError(f"message {kind} in the application's queue")
-        if descriptors:
-            in_chunks = len(payload) < head
-            payload += b"".join([self._read(*descriptor) for descriptor in descriptors])
-            if in_chunks:
-                self.send(HEADER.pack(stream, TAKEN, 0, 0, 0, 0, 0, 0))
+        pieces = [self._read(*descriptor) for descriptor in descriptors or ()]
+        if len(payload) < head:
+            payload += b"".join(pieces)
+            pieces.clear()
+            self.send(HEADER.pack(stream, TAKEN, 0, 0, 0, 0, 0, 0))
         request = WorkerStream(self, stream, number, size, payload[:head])
         if len(payload) > head:
-            request.deliver(payload[head:], bool(flags & LAST))
+            pieces.insert(0, payload[head:])
+        if pieces:
+            last = len(pieces) - 1
+            for index, piece in enumerate(pieces):
+                request.deliver(piece, index == last and bool(flags & LAST))
         elif flags != LAST:
             if flags & FILE:  # made for a worker of another interface, before a reload
                 logging.getLogger("bridge").error("a request came with its body in a file, which ASGI cannot read")
