@@ -7,7 +7,7 @@ ARGS ?=
 PIP = .venv/bin/python -m pip --quiet --disable-pip-version-check
 SOURCES = pyproject.toml setup.py $(wildcard bridge/core/*.[ch] bridge/core/*.cdef bridge/core/build_core.py)
 
-.PHONY: help run test check test-all test-lowest dist bench bench-compare bench-readme clean
+.PHONY: help run test check test-all test-lowest dist figures bench bench-compare bench-readme clean
 
 help:  ## this list
 	@sed -n 's/^\([a-z-]*\):.*## /make \1\t/p' Makefile | expand -t 24
@@ -38,6 +38,9 @@ test-lowest:  ## the suite on the oldest dependencies that are allowed
 
 dist: .venv/installed-dist  ## the source distribution and a manylinux wheel, into dist/
 	@.venv/bin/python -m tests.package.build dist
+
+figures: .venv/installed-bench .venv/installed-test  ## cancelling, overload, kill -9, broken workers, little memory: measured (ARGS=--help)
+	@.venv/bin/python -m tests.figures $(ARGS)
 
 bench: .venv/installed-bench  ## Bridge beside uvicorn, granian and gunicorn (needs wrk; ARGS=--help)
 	@.venv/bin/python -m tests.bench $(ARGS)

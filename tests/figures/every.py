@@ -1,0 +1,7 @@
+"""All figures, in the order in which they are shown."""
+
+from __future__ import annotations
+
+from tests.figures.figure import Figure
+
+FIGURES: tuple[Figure, ...] = ()
