@@ -10,9 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import os
 from collections.abc import Callable
-from typing import Any
 
 from bridge.core import BATCH, BATON, CANCELLED, COUNT, FULL, LOST, STARVED, answer
 from bridge.errors import PeerLost, RemoteProtocolError
@@ -21,8 +19,8 @@ from bridge.ipc.handshake import Attachment, attached
 from bridge.ipc.message import ABORT, BODY, CANCEL, FILE, HEADER, LAST, REQUEST, TAKEN, WINDOW
 from bridge.ipc.message import BATON as BATON_MESSAGE
 from bridge.ipc.port import WAITER
-from bridge.ipc.segment import Segment
 from bridge.ipc.stream import Event
+from bridge.worker.segments import Segments
 from bridge.worker.stream import WorkerStream
 
 
@@ -52,15 +50,13 @@ class Attached:
         self.taken = 0  # requests so far
         for bell in attachment.bells:
             bell.close()  # those are for threads: a loop waits with the port's
-        self._geometry = attachment.geometry
-        self._worker = attachment.worker
         self._waiter = attachment.waiters[0]
         self._queue = attachment.queue
         self._tracking = attachment.tracking
         self._limit = limit
         self._start = start
         self._lost = lost
-        self._segments: dict[int, Segment] = {}
+        self._segments = Segments(attachment.geometry, attachment.worker)
         self._short: dict[WorkerStream, None] = {}  # streams that wait for chunks
         self._blocked: dict[WorkerStream, None] = {}  # streams that wait for room in the queue
         self._accepting = True
@@ -246,14 +242,9 @@ class Attached:
             request.cancel()
 
     def _read(self, number: int, first: int, size: int) -> bytes:
-        segment = self._segments.get(number)
-        if segment is None:
-            # Its descriptor was sent before the message, over the link.
-            self._on_link()
-            segment = self._segments.get(number)
-        if segment is None or not segment.covers(first, size):
-            raise RemoteProtocolError(f"descriptor ({number}, {first}, {size}) names no chunks of this application")
-        return segment.read(first, size)
+        if number not in self._segments:
+            self._on_link()  # it was sent before the message
+        return self._segments.find(number, first, size).read(first, size)
 
     # Sending, for the streams
 
@@ -325,25 +316,12 @@ class Attached:
     def _on_link(self) -> None:
         try:
             while received := self.port.link.receive():
-                self._add_segment(*received)
+                self._segments.add(*received)
         except PeerLost:
             self._end()
         except (RemoteProtocolError, OSError) as error:
             logging.getLogger("bridge").error("leaving the router: %s", error)
             self._end()
-
-    def _add_segment(self, message: dict[str, Any], fds: list[int]) -> None:
-        geometry = self._geometry
-        number = message.get("segment")
-        try:
-            if message.get("type") != "segment" or len(fds) != 1 or not isinstance(number, int):
-                raise RemoteProtocolError(f"unexpected message {message.get('type')!r} from the router")
-            segment = Segment(fds[0], number, geometry.chunk_size, geometry.chunks, self._worker, create=False)
-        except BaseException:
-            for fd in fds:
-                os.close(fd)
-            raise
-        self._segments[number] = segment
 
     def _end(self) -> None:
         """The router is gone: nobody waits for anything that came from it."""
@@ -356,6 +334,5 @@ class Attached:
             stream.cancel()
         self.streams.clear()
         self.port.close()
-        for segment in self._segments.values():
-            segment.close()
+        self._segments.close()
         self._lost(self)

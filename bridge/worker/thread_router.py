@@ -21,7 +21,7 @@ from bridge.ipc.doorbell import Doorbell
 from bridge.ipc.handshake import Attachment, Handles, attached
 from bridge.ipc.message import WINDOW
 from bridge.ipc.port import WAITER
-from bridge.ipc.segment import Segment
+from bridge.worker.segments import Segments
 
 
 class Response(Protocol):
@@ -57,7 +57,7 @@ class ThreadRouter:
         self.bodies: dict[int, Body] = {}  #: those that asked for a file
         self._attachment = attachment
         self._wake = wake
-        self._segments: dict[int, Segment] = {}
+        self._segments = Segments(attachment.geometry, attachment.worker)
         self._receiving = threading.Lock()
         self._holders = 1  # threads that have a seat here, and the main thread
 
@@ -150,8 +150,7 @@ class ThreadRouter:
             if self._holders:
                 return
         self.port.close()
-        for segment in self._segments.values():
-            segment.close()
+        self._segments.close()
         for bell in self.waiters.values():
             bell.close()
 
@@ -165,15 +164,12 @@ class ThreadRouter:
         Raises:
             RemoteProtocolError: it names nothing that there is.
         """
-        segment = self._segments.get(number)
-        if segment is None:
+        if number not in self._segments:
             try:
-                self._receive()  # its descriptor was sent before the message, over the link
+                self._receive()  # it was sent before the message
             except PeerLost:
                 self._wake()
-            segment = self._segments.get(number)
-        if segment is None or not segment.covers(first, size):
-            raise RemoteProtocolError(f"descriptor ({number}, {first}, {size}) names no chunks of this application")
+        segment = self._segments.find(number, first, size)
         start = segment.data_offset + first * segment.chunk_size
         return memoryview(segment.memory)[start : start + size]
 
@@ -190,22 +186,11 @@ class ThreadRouter:
                 self._on_link_message(*received)
 
     def _on_link_message(self, message: dict[str, Any], fds: list[int]) -> None:
-        kind, number = message.get("type"), message.get("segment" if message.get("type") == "segment" else "stream")
-        try:
-            if len(fds) != 1 or not isinstance(number, int):
-                raise RemoteProtocolError(f"unexpected message {kind!r} from the router")
-            if kind == "segment":
-                geometry, owner = self._attachment.geometry, self._attachment.worker
-                segment = Segment(fds[0], number, geometry.chunk_size, geometry.chunks, owner, create=False)
-                self._segments[number] = segment
-            elif kind == "body":
-                self._on_file(number, fds[0])
-            else:
-                raise RemoteProtocolError(f"unexpected message {kind!r} from the router")
-        except BaseException:
-            for fd in fds:
-                os.close(fd)
-            raise
+        stream = message.get("stream")
+        if message.get("type") == "body" and len(fds) == 1 and isinstance(stream, int):
+            self._on_file(stream, fds[0])
+        else:
+            self._segments.add(message, fds)
 
     def _on_file(self, stream: int, file: int) -> None:
         with self.changed:
