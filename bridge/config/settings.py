@@ -144,6 +144,7 @@ class Limits:
     """`limits` of an application."""
 
     shm: Annotated[int | None, Range(1024, 1 << 46)] = None  #: as `memory.limit`, for this application alone
+    queue_length: Annotated[int, Range(1, 1 << 20)] = 16384  #: Bridge: requests that may wait for a worker; else 503
 
 
 @dataclass(frozen=True, slots=True)

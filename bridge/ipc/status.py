@@ -33,10 +33,12 @@ BEAT = 3  #: the same clock, at the last heartbeat; 0 = none yet
 REQUESTS = 4  #: total of requests begun (worker), of requests read (router)
 ACTIVE = 5  #: requests in flight now
 CANCELLED = 6  #: total of requests whose client left before their end (router)
-ERRORS = 7  #: total of answers that the router gave in the application's place: 502, 503 (router)
+ERRORS = 7  #: total of answers that the router gave in the application's place: 502, 503, 504 (router)
 CONNECTIONS = 8  #: open now (router)
 ACCEPTED = 9  #: total of connections (router)
 QUEUED = 10  #: requests that wait for a worker now (router)
+EXPIRED = 11  #: total of requests refused because no worker took them in time (router)
+TURNED_AWAY = 12  #: total of requests refused because too many waited (router)
 
 
 class State(IntEnum):

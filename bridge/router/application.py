@@ -1,18 +1,14 @@
-"""The router's side of an application: its queue, its workers, and the line of requests that wait.
+"""The router's side of an application: its queue, its workers, and how requests get from the one to the others.
 
-A request is published to the workers' shared queue only while fewer are unfinished than the workers take, plus what
-lies ready for them (`pace`); the rest waits in the line here, where cancelling is trivial. Which request belongs to
-which stream is the router's own record: nothing is freed or answered on the word of shared memory.
+Which request is published when is decided in `admission`. Which one belongs to which stream is the router's own record:
+nothing is freed or answered on the word of shared memory.
 """
 
 from __future__ import annotations
 
 import asyncio
-import logging
 import os
-import time
 from collections.abc import Callable
-from typing import Any, Protocol
 
 from bridge import config
 from bridge.core import FULL, RING, publish
@@ -24,13 +20,12 @@ from bridge.ipc.message import HEADER
 from bridge.ipc.port import ROUTER, Geometry
 from bridge.ipc.segment import Segment, SegmentPool
 from bridge.ipc.stream import Event, State
+from bridge.router.admission import Admission, Waiting
 from bridge.router.disk import Disk
-from bridge.router.pace import Pace
 from bridge.router.turns import Turns
 from bridge.router.waiters import Waiters
 from bridge.router.worker_port import WorkerPort
 
-MAX_LINE = 16384  #: requests that may wait for a worker; 503 above
 SLOTS = 16384  #: tracking words: requests that may be published at once
 HEADS = 1 << 16  #: number of the first segment that holds heads
 WAITERS = 64  #: threads (WSGI) or workers (ASGI) that an application may have at least
@@ -39,30 +34,7 @@ _STREAM = ~RING
 MOST_AT_ONCE = 4096  #: requests of one worker
 
 
-class Waiting(Protocol):
-    """What the application needs from one exchange."""
-
-    stream: int
-    port: WorkerPort | None
-    due: float
-
-    def message(self) -> bytes | None:
-        """The REQUEST message, its stream left 0, or None when shared memory for it is lacking now."""
-
-    def memory_needed(self) -> int:
-        """Bytes that `message` lacks."""
-
-    def worker_lost(self, state: int) -> bool:
-        """Its worker is gone; True = it has not begun and may be published again."""
-
-    def refuse(self, status: int) -> None:
-        """Answer in the application's place and let go of everything."""
-
-    def decide(self) -> None:
-        """It is known now what the application is."""
-
-
-class Application:
+class Application(Admission):
     """One application of the router.
 
     Args:
@@ -86,14 +58,12 @@ class Application:
         attached: Callable[[int], None],
         http: config.Http | None = None,
     ) -> None:
-        self.settings = settings
+        super().__init__(settings, asyncio.get_running_loop())
         self.http = http or config.Http()
         self.interface: str | None = None if settings.protocol == "auto" else settings.protocol
         self.disk = Disk(self.http.body_temp_path)
         self.memory = memory
         self.version = version
-        self.log = logging.getLogger("bridge")
-        self.loop = asyncio.get_running_loop()
         self._on_cut = on_cut
         self._attached = attached
         # Four times what it should have: while workers are replaced there are two generations of them, or three.
@@ -126,86 +96,19 @@ class Application:
             first=HEADS,
         )
         self.workers: dict[int, WorkerPort] = {}
-        self.exchanges: dict[int, Any] = {}
         self.turns = Turns(self.loop, self.workers, self.exchanges)
         self.stir = self.turns.stir
         self.wake = self.turns.wake
-        self._line: dict[Any, None] = {}  # an ordered set: first in, first out, and any of them may leave
         self._slots = list(range(SLOTS - 1, -1, -1))
         self._waiters = Waiters(self.queue, waiters)
         self.ring = self._waiters.ring
-        self._pace = Pace(time.monotonic)
-        self._room = 0  # published requests that the workers' limits allow
-        self.cancelled = 0  # requests whose client left before their end
-        self.errors = 0  # answers in the application's place
-        self._pumping = False
-        self._broken = False  # it could not be started, says main
-        self._overdue: asyncio.TimerHandle | None = None
         self.largest_head = memory.chunk_size * memory.chunks  # bytes; a head has to fit into one segment
 
     # Requests
 
-    def admit(self, exchange: Waiting) -> None:
-        """Take a new request: publish it, let it wait, or refuse it with 503."""
-        exchange.due = self.loop.time() + self.settings.queue_timeout
-        if self._overdue is None:
-            self._overdue = self.loop.call_at(exchange.due, self._expire)
-        if not self._line and len(self.exchanges) < self._room and self._publish(exchange):
-            return
-        if len(self._line) >= MAX_LINE or (self._broken and not self._room):
-            exchange.refuse(503)
-            return
-        self._line[exchange] = None
-
-    def set_broken(self, *, broken: bool) -> None:
-        """Main says whether the last start has failed: then nobody waits for a worker as long as there is none."""
-        self._broken = broken
-        if broken and not self._room:
-            published = [each for each in self.exchanges.values() if self.tracking.state(each.stream) == State.QUEUED]
-            for exchange in [*self._line, *published]:
-                self._line.pop(exchange, None)
-                exchange.refuse(503)
-
-    def withdraw(self, exchange: Waiting) -> None:
-        """A request that waits in the line is admitted again later."""
-        self._line.pop(exchange, None)
-
-    def leave(self, exchange: Waiting) -> None:
-        """A request that waits in the line is not wanted any more."""
-        self._line.pop(exchange, None)
-        self.heads.forget(self)
-        self.pump()
-
-    def finished(self, exchange: Waiting) -> None:
-        """The stream is over and the worker done with it: its number may be used again."""
-        stream = exchange.stream
-        if self.exchanges.pop(stream, None) is not None:
-            self._slots.append(stream & 0xFFFFFFFF)
-            if self._line:
-                if self._pace.ended():
-                    self._count()
-                self.pump()
-
-    @property
-    def waiting(self) -> int:
-        """Requests in the line."""
-        return len(self._line)
-
-    def pump(self) -> None:
-        """Publish what waits, as far as limits and memory allow."""
-        if self._pumping:
-            return  # called from within `_publish`, by memory that the request gave back: the loop below goes on
-        self._pumping = True
-        try:
-            while self._line and len(self.exchanges) < self._room:
-                exchange = next(iter(self._line))
-                if not self._publish(exchange):
-                    return
-                self._line.pop(exchange, None)
-        finally:
-            self._pumping = False
-
-    memory_ready = pump
+    def is_queued(self, stream: int) -> bool:
+        """Whether no worker has claimed it, as far as shared memory tells."""
+        return self.tracking.state(stream) == State.QUEUED
 
     def _publish(self, exchange: Waiting) -> bool:
         message = exchange.message()
@@ -234,27 +137,6 @@ class Application:
         else:
             self.turns.news = True
         return True
-
-    def _expire(self) -> None:
-        """Refuse what no worker has taken in time: in the line, and published to workers that do not look."""
-        self._overdue = None
-        now = self.loop.time()
-        late: list[Waiting] = []
-        soonest: list[float] = []
-        for exchanges in (self._line, self.exchanges.values()):
-            for exchange in exchanges:  # in the order in which they came
-                if exchange.due > now:
-                    soonest.append(exchange.due)
-                    break
-                if not exchange.stream or self.tracking.state(exchange.stream) == State.QUEUED:
-                    late.append(exchange)
-        for exchange in late:
-            self._line.pop(exchange, None)
-            exchange.refuse(503)
-        if soonest and self._overdue is None:
-            # Not for each of them alone: a little late is early enough.
-            at = max(min(soonest), now + self.settings.queue_timeout / 32)
-            self._overdue = self.loop.call_at(at, self._expire)
 
     # Workers
 
@@ -304,7 +186,7 @@ class Application:
         port.interface = interface
         if limit > 0 and interface != self.interface:
             self.interface = interface
-            for exchange in list(self._line):
+            for exchange in list(self._requests):
                 exchange.decide()
         if interface == "asgi":
             self._waiters.join(port.waiters, port.port.peer_bell)
@@ -320,7 +202,7 @@ class Application:
 
     def _count(self) -> None:
         limits = [worker.limit for worker in self.workers.values() if worker.limit]
-        ahead = max(self._pace.ahead, len(limits)) if limits else 0
+        ahead = max(self.pace.ahead, len(limits)) if limits else 0
         # What still runs in workers that leave takes no room from the others.
         leaving = sum(worker.leaving for worker in self.workers.values()) if limits else 0
         self._room = min(SLOTS // 2, sum(limits) + ahead + leaving)
@@ -360,10 +242,12 @@ class Application:
             if stream in self.exchanges and self.tracking.state(stream) == State.QUEUED:
                 self.tracking.move(stream, Event.CANCEL)
                 held[stream] = State.QUEUED
+        again: list[Waiting] = []
         for stream, exchange in list(self.exchanges.items()):
             lost = stream in held or (port is not None and exchange.port is port)
             if lost and exchange.worker_lost(held.get(stream, State.RUNNING)):
-                self.admit(exchange)
+                again.append(exchange)
+        self._readmit(again)
         self._waiters.ring_all()  # the dead may have owed a ring to any of them
         self.pump()
 
@@ -378,8 +262,7 @@ class Application:
         """Let go of every worker and all memory."""
         for port in list(self.workers.values()):
             self.lose(port, drain=False)
-        if self._overdue is not None:
-            self._overdue.cancel()
+        self._deadlines.close()
         self.pool.close()
         self.heads.close()
         self.disk.close()

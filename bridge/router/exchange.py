@@ -300,7 +300,7 @@ class Exchange(Request):
         """Nobody waits for the answer any more; nothing is written to the connection from now on."""
         self._stop_flow()
         if not self._gone and not self._over:
-            self.application.cancelled += 1
+            self.application.left(self, answered=self._responding)
             self._let_go()
 
     def _let_go(self) -> None:
@@ -331,7 +331,7 @@ class Exchange(Request):
         if not self._gone:
             self._gone = True
             self._stop_flow()
-            self.application.errors += 1
+            self.application.tally.errors += 1
             if self._responding:
                 self.connection.abort()
             else:
@@ -344,7 +344,7 @@ class Exchange(Request):
         """Answer in the application's place; nobody has begun to run it."""
         if self._gone or self._over:
             return
-        self.application.errors += status >= 500
+        self.application.tally.errors += status >= 500
         self.status = status
         self._let_go()
         self.connection.refuse(status, retry_after=1)

@@ -22,13 +22,19 @@ class Pace:
         clock: seconds, monotonic.
     """
 
-    __slots__ = ("_clock", "_ended", "_since", "ahead")
+    __slots__ = ("_clock", "_ended", "_since", "_whole", "ahead")
 
     def __init__(self, clock: Callable[[], float]) -> None:
         self.ahead = 1  #: requests
         self._clock = clock
         self._ended = 0
+        self._whole = 0  # requests before the last look at the clock
         self._since = clock()
+
+    @property
+    def total(self) -> int:
+        """Requests that have ended while others waited."""
+        return self._whole + self._ended
 
     def ended(self) -> bool:
         """A request has ended while others wait; True if `ahead` is another number now."""
@@ -38,5 +44,6 @@ class Pace:
         now, before = self._clock(), self.ahead
         elapsed = max(now - self._since, 1e-6)
         self._ended, self._since = 0, now
+        self._whole += EVERY
         self.ahead = min(MOST, max(1, int(EVERY * AHEAD / elapsed)))
         return self.ahead != before

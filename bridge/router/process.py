@@ -29,7 +29,20 @@ from bridge.ipc import parcel
 from bridge.ipc.link import Link
 from bridge.ipc.port import ROUTER
 from bridge.ipc.signals import ignore
-from bridge.ipc.status import ACCEPTED, ACTIVE, CANCELLED, CONNECTIONS, ERRORS, QUEUED, REQUESTS, Page, Row, State
+from bridge.ipc.status import (
+    ACCEPTED,
+    ACTIVE,
+    CANCELLED,
+    CONNECTIONS,
+    ERRORS,
+    EXPIRED,
+    QUEUED,
+    REQUESTS,
+    TURNED_AWAY,
+    Page,
+    Row,
+    State,
+)
 from bridge.router.access_log import AccessLog
 from bridge.router.application import Application
 from bridge.router.exchange import Exchange
@@ -110,9 +123,12 @@ class Service:
         words[ACTIVE] = sum(len(application.exchanges) for application in applications)
         words[QUEUED] = sum(application.waiting for application in applications)
         words[CONNECTIONS] = len(self.connections)
-        words[CANCELLED] = sum(application.cancelled for application in applications)
-        words[ERRORS] = sum(application.errors for application in applications)
         words[ACCEPTED] = self.accepted
+        tallies = [application.tally for application in applications]
+        words[CANCELLED] = sum(tally.cancelled for tally in tallies)
+        words[ERRORS] = sum(tally.errors for tally in tallies)
+        words[EXPIRED] = sum(tally.expired for tally in tallies)
+        words[TURNED_AWAY] = sum(tally.turned_away for tally in tallies)
 
     def admits(self) -> bool:
         """Count a connection that was just accepted; False = it is one too many and has to be closed."""
@@ -257,6 +273,8 @@ class Router:
         if self._service is not None:
             self._service.publish_counters()
             self._service.tick()
+            for application in self._applications.values():
+                application.report()
         self._loop.call_later(1.0 - time.time() % 1.0, self._beat)
 
     def _on_cut(self, worker: int, reason: str) -> None:

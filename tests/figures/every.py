@@ -3,5 +3,6 @@
 from __future__ import annotations
 
 from tests.figures.figure import Figure
+from tests.figures.overload import OVERLOAD
 
-FIGURES: tuple[Figure, ...] = ()
+FIGURES: tuple[Figure, ...] = (OVERLOAD,)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from typing import Any
 
 import pytest
@@ -83,7 +84,7 @@ def test_what_lies_ready_follows_the_pace_at_which_requests_end() -> None:
         rig = Rig()
         application = rig.application
         now = 0.0
-        application._pace = Pace(lambda: now)
+        application.pace = Pace(lambda: now)
         worker = rig.worker(limit=1)
         pairs = [rig.request() for _ in range(2 * EVERY + MOST + 2)]
         await until(lambda: worker.streams)
@@ -168,20 +169,83 @@ def test_no_worker_that_looks_in_time() -> None:
     run(test())
 
 
-def test_a_line_that_is_full(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A request that finds too many before it is refused at once."""
+def test_a_line_that_is_full() -> None:
+    """A request that finds too many before it is refused at once, and counted."""
 
     async def test() -> None:
-        monkeypatch.setattr("bridge.router.application.MAX_LINE", 2)
-        rig = Rig()
+        rig = Rig(limits=config.Limits(queue_length=2))
         pairs = [rig.request() for _ in range(3)]
         assert [connection.refused for connection, _ in pairs] == [None, None, (503, 1)]
+        assert rig.application.tally.turned_away == 1
         rig.worker(echo)
         await until(lambda: pairs[1][0].complete)
         await rig.idle()
         await rig.close()
 
     run(test())
+
+
+def test_a_line_that_is_full_and_stands() -> None:
+    """Where the newest is next, the oldest makes room for it."""
+
+    async def test() -> None:
+        rig = Rig(limits=config.Limits(queue_length=2))
+        pairs = [rig.request() for _ in range(2)]
+        rig.application.line.newest_first = True
+        pairs.append(rig.request())
+        assert [connection.refused for connection, _ in pairs] == [(503, 1), None, None]
+        await rig.close()
+
+    run(test())
+
+
+def test_a_line_that_stands() -> None:
+    """When clients leave the line before it is their turn, the newest request goes to a worker first."""
+
+    async def test() -> None:
+        rig = Rig()
+        worker = rig.worker(limit=1)
+        pairs = [rig.request() for _ in range(2)]
+        await until(lambda: worker.streams)
+        line = [rig.request() for _ in range(5)]
+        await asyncio.sleep(0.01)
+        line[1][1].client_gone()
+        assert rig.application.tally.unserved == 1
+        await until(lambda: rig.application.line.newest_first)
+        newest = rig.request()
+        reply(worker.streams[0])
+        await until(lambda: len(worker.streams) == 2)
+        reply(worker.streams[1])
+        await until(lambda: len(worker.streams) == 3)
+        reply(worker.streams[2])
+        await newest[0].completed()
+        assert not any(connection.ended for connection, _ in line)
+        for index in range(3, 7):
+            await until(lambda index=index: len(worker.streams) > index)  # type: ignore[misc]
+            reply(worker.streams[index])
+        await until(lambda: all(connection.complete for connection, _ in [*pairs, line[0], *line[2:]]))
+        await rig.idle()
+        await rig.close()
+
+    run(test())
+
+
+def test_what_was_refused_is_said(caplog: pytest.LogCaptureFixture) -> None:
+    """Who reads the log learns how many were refused, and why."""
+
+    async def test() -> None:
+        rig = Rig(limits=config.Limits(queue_length=1), queue_timeout=0.02)
+        connection, _ = rig.request()
+        rig.request()
+        await until(lambda: connection.ended)
+        assert (rig.application.tally.expired, rig.application.tally.turned_away) == (1, 1)
+        rig.application.report()
+        rig.application.report()
+        await rig.close()
+
+    run(test())
+    (record,) = caplog.records
+    assert "1 refused (503): no worker took them in time; 1 refused (503): the line was full" in record.getMessage()
 
 
 def test_memory_that_is_lacking_for_a_head() -> None:

@@ -192,7 +192,7 @@ def test_a_client_that_leaves_while_it_uploads(memory: config.Memory, http: conf
         worker.look()
         assert worker.requests == []
         assert rig.over == [exchange]
-        assert rig.application.cancelled == 1
+        assert rig.application.tally.cancelled == 1
         await finish(rig, worker, http.body_temp_path)
 
     run(test())

@@ -226,7 +226,7 @@ def test_the_client_leaves_behind_the_last_message(http: config.Http) -> None:
         assert both.rig.over == []
         exchange.client_gone()
         assert both.rig.over == [exchange]
-        assert both.rig.application.cancelled == 0
+        assert both.rig.application.tally.cancelled == 0
         await both.close()
 
     run(test())

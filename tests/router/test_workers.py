@@ -237,8 +237,8 @@ def test_an_application_can_be_closed_with_requests_in_it() -> None:
         rig.request()
         application: Application = rig.application
         application.close()
-        assert application._overdue is not None
-        assert application._overdue.cancelled()
+        timers = [application._deadlines._timer, application._deadlines._look]
+        assert all(timer is not None and timer.cancelled() for timer in timers)
 
     run(test())
 

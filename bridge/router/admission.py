@@ -1,0 +1,187 @@
+"""Which of an application's requests are published, and when.
+
+A request is published to the workers' shared queue only while fewer are unfinished than the workers take, plus what
+lies ready for them (`pace`). The rest waits in the line, where cancelling is trivial, and the order can be chosen
+(`line`). How a request is published, and how many the workers take, is for `application` to say.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from typing import Any, Protocol
+
+from bridge import config
+from bridge.ipc.segment import SegmentPool
+from bridge.router.deadlines import Deadlines
+from bridge.router.line import Line
+from bridge.router.pace import Pace
+from bridge.router.tally import Tally
+from bridge.router.worker_port import WorkerPort
+
+
+class Waiting(Protocol):
+    """What the application needs from one exchange."""
+
+    stream: int
+    port: WorkerPort | None
+    due: float  #: when it is refused if no worker has taken it; 0 = it was not admitted yet
+
+    def message(self) -> bytes | None:
+        """The REQUEST message, its stream left 0, or None when shared memory for it is lacking now."""
+
+    def memory_needed(self) -> int:
+        """Bytes that `message` lacks."""
+
+    def worker_lost(self, state: int) -> bool:
+        """Its worker is gone; True = it has not begun and may be published again."""
+
+    def refuse(self, status: int) -> None:
+        """Answer in the application's place and let go of everything."""
+
+    def decide(self) -> None:
+        """It is known now what the application is."""
+
+
+class Admission:
+    """The half of an application that has to do with requests; see the head of the file.
+
+    Args:
+        settings: what the operator configured.
+        loop: tells the time.
+    """
+
+    heads: SegmentPool
+    _slots: list[int]  # numbers of streams that are free
+
+    def __init__(self, settings: config.Application, loop: asyncio.AbstractEventLoop) -> None:
+        self.settings = settings
+        self.loop = loop
+        self.log = logging.getLogger("bridge")
+        self.exchanges: dict[int, Any] = {}  #: those that are published and not over, by stream
+        self.line: Line[Waiting] = Line(settings.queue_timeout)
+        self.pace = Pace(time.monotonic)
+        self.tally = Tally(settings.name)
+        self._requests = self.line.requests
+        self._deadlines = Deadlines(self, settings.queue_timeout)
+        self._room = 0  # published requests that the workers' limits allow
+        self._pumping = False
+        self._broken = False  # it could not be started, says main
+
+    def admit(self, exchange: Waiting) -> None:
+        """Take a new request: publish it, let it wait, or refuse it with 503."""
+        exchange.due = self.loop.time() + self.settings.queue_timeout
+        if not self._deadlines.awake:
+            self._deadlines.wake()
+        if not self._requests and len(self.exchanges) < self._room and self._publish(exchange):
+            return
+        if self._broken and not self._room:
+            exchange.refuse(503)
+        elif len(self._requests) >= self.settings.limits.queue_length:
+            self._turn_away(exchange)
+        else:
+            self._requests[exchange] = None
+            if not self._deadlines.looking:
+                self._deadlines.look()
+
+    def _turn_away(self, exchange: Waiting) -> None:
+        """The line is full: there is no place for the one who would be served last."""
+        self.tally.turned_away += 1
+        if self.line.newest_first:
+            oldest, _ = self._requests.popitem(last=False)
+            self._requests[exchange] = None
+            exchange = oldest
+        exchange.refuse(503)
+
+    def expire(self, exchange: Waiting) -> None:
+        """No worker has taken it in time."""
+        self.tally.expired += 1
+        exchange.refuse(503)
+
+    def set_broken(self, *, broken: bool) -> None:
+        """Main says whether the last start has failed: then nobody waits for a worker as long as there is none."""
+        self._broken = broken
+        if broken and not self._room:
+            published = [each for each in self.exchanges.values() if self.is_queued(each.stream)]
+            for exchange in [*self._requests, *published]:
+                self._requests.pop(exchange, None)
+                exchange.refuse(503)
+
+    def withdraw(self, exchange: Waiting) -> None:
+        """A request that waits in the line is admitted again later."""
+        self._requests.pop(exchange, None)
+
+    def leave(self, exchange: Waiting) -> None:
+        """A request that waits in the line is not wanted any more."""
+        self._requests.pop(exchange, None)
+        self.heads.forget(self)
+        self.pump()
+
+    def left(self, exchange: Waiting, *, answered: bool) -> None:
+        """The client of a request has left before its end; `answered`: part of the answer is out."""
+        self.tally.cancelled += 1
+        if exchange.due and not answered:
+            self.tally.unserved += 1
+            self.line.left(exchange, self.loop.time())
+
+    def report(self) -> None:
+        """Say in the log what was refused and why, if there is something to be said; called every second."""
+        now = self.loop.time()
+        line = self.tally.line(now, self.waiting, self.line.waited(now), stands=self.line.newest_first)
+        if line:
+            self.log.warning(line)
+
+    def finished(self, exchange: Waiting) -> None:
+        """The stream is over and the worker done with it: its number may be used again."""
+        stream = exchange.stream
+        if self.exchanges.pop(stream, None) is not None:
+            self._slots.append(stream & 0xFFFFFFFF)
+            if self._requests:
+                if self.pace.ended():
+                    self._count()
+                self.pump()
+
+    @property
+    def waiting(self) -> int:
+        """Requests in the line."""
+        return len(self._requests)
+
+    def pump(self) -> None:
+        """Publish what waits, as far as limits and memory allow."""
+        if self._pumping:
+            return  # called from within `_publish`, by memory that the request gave back: the loop below goes on
+        self._pumping = True
+        try:
+            requests, line = self._requests, self.line
+            while requests and len(self.exchanges) < self._room:
+                exchange, _ = requests.popitem(line.newest_first)
+                if not self._publish(exchange):
+                    line.put_back(exchange)
+                    return
+        finally:
+            self._pumping = False
+
+    memory_ready = pump
+
+    def _readmit(self, exchanges: list[Waiting]) -> None:
+        """Let requests that were published before be next, with the deadlines that they have."""
+        for exchange in exchanges if self.line.newest_first else reversed(exchanges):
+            if self._broken and not self._room:
+                exchange.refuse(503)
+            else:
+                self.line.put_back(exchange)
+        if self._requests and not self._deadlines.looking:
+            self._deadlines.look()
+
+    def is_queued(self, stream: int) -> bool:
+        """Whether no worker has claimed it, as far as shared memory tells."""
+        raise NotImplementedError
+
+    def _publish(self, exchange: Waiting) -> bool:
+        """Hand a request to the workers; False = there is no room for it now."""
+        raise NotImplementedError
+
+    def _count(self) -> None:
+        """Work `_room` out."""
+        raise NotImplementedError

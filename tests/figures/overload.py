@@ -1,0 +1,99 @@
+"""Twice as many requests as the workers can end, from clients that do not wait for long."""
+
+from __future__ import annotations
+
+import tempfile
+from dataclasses import dataclass
+from pathlib import Path
+
+from tests.figures.applications import SLOW
+from tests.figures.figure import Figure, Goal, Result
+from tests.figures.open_load import impatient
+from tests.figures.serving import server, serving
+
+CAPACITY = 1 / SLOW  #: requests a second
+TIMES = 2  #: so much of it is asked for
+PATIENCE = 0.2  #: seconds after which a client gives up
+LEAST_ANSWERED = 0.8  #: of the capacity
+MOST_WASTED = 0.05  #: of the runs
+SERVERS = (
+    ("bridge", "wsgi"),
+    ("gunicorn-sync", "wsgi"),
+    ("gunicorn-gthread", "wsgi"),
+    ("granian", "wsgi"),
+    ("bridge", "asgi"),
+    ("granian", "asgi"),
+    ("uvicorn", "asgi"),
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Measured:
+    """What one server has done, by its own clock: that of its clients."""
+
+    answered: int  #: requests whose client still waited
+    runs: int  #: of the application
+    seconds: float
+
+    @property
+    def of_capacity(self) -> float:
+        """Answers as a part of those that would have been possible."""
+        return self.answered / self.seconds / CAPACITY
+
+    @property
+    def wasted(self) -> float:
+        """The part of the runs whose answer nobody waited for."""
+        return max(0.0, 1 - self.answered / self.runs) if self.runs else 1.0
+
+
+def measure(name: str, interface: str, warming: float, seconds: float) -> Measured:
+    """Put one server under that load."""
+    with tempfile.NamedTemporaryFile(prefix="bridge-figures-") as told:
+        with serving(server(name, interface), f"slow_{interface}", 1, told.name) as address:
+            begun, outcomes = impatient(address, TIMES * CAPACITY, warming + seconds, PATIENCE)
+        answered = sum(
+            outcome.status == 200 and warming <= outcome.came + outcome.seconds < warming + seconds
+            for outcome in outcomes
+        )
+        moments = [int(line.split()[1]) / 1e9 - begun for line in Path(told.name).read_text().splitlines()]
+        runs = sum(warming <= moment < warming + seconds for moment in moments)
+    return Measured(answered, runs, seconds)
+
+
+def figure(short: bool) -> Result:
+    """Measure Bridge, and in the long form the others."""
+    warming, seconds = (1.0, 4.0) if short else (3.0, 20.0)
+    found = {
+        (name, interface): measure(name, interface, warming, seconds)
+        for name, interface in (SERVERS[:1] if short else SERVERS)
+    }
+    ours = found[SERVERS[0]]
+    return Result(
+        ["server", "answered in time, of the capacity", "runs for clients that had gone"],
+        [
+            [f"{name} ({interface.upper()})", f"{each.of_capacity:.0%}", f"{each.wasted:.0%} of {each.runs}"]
+            for (name, interface), each in found.items()
+        ],
+        [
+            Goal(
+                f"Bridge, WSGI: at least {LEAST_ANSWERED:.0%} of the capacity ends as answers that a client waited for",
+                f"{ours.of_capacity:.1%}",
+                ours.of_capacity >= LEAST_ANSWERED,
+            ),
+            Goal(
+                f"Bridge, WSGI: fewer than {MOST_WASTED:.0%} of the runs are for clients that had gone",
+                f"{ours.wasted:.1%}",
+                ours.wasted < MOST_WASTED,
+            ),
+        ],
+    )
+
+
+OVERLOAD = Figure(
+    "overload",
+    "Overload",
+    f"An application of {SLOW * 1000:.0f} ms per request on one thread, or one loop, gets {TIMES} times as many"
+    f" requests as it can end, each on its own connection, from clients that give up after {PATIENCE * 1000:.0f} ms."
+    " Default settings, one worker each.",
+    figure,
+)
