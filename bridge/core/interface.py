@@ -87,6 +87,7 @@ class Functions(Protocol):
     bridge_queue_wake: Callable[[Handle], int]
     bridge_queue_take_starved: Callable[[Handle], int]
     bridge_queue_set_ready: Callable[[Handle, int], None]
+    bridge_queue_audit: Callable[[Handle], int]
     bridge_queue_length: Callable[[Handle], int]
     bridge_queue_recover: Callable[[Handle, int, int], int]
     bridge_tracking_bytes: Callable[[int], int]

@@ -95,8 +95,11 @@ enum {
 
 /*
  * Every failed attempt on a shared word means that somebody else moved on, so honest processes are far below this;
- * it ends the dance with one that writes garbage for ever.
+ * it ends the dance with one that writes garbage for ever, within a few milliseconds.
  */
-#define BRIDGE_ATTEMPTS (1u << 20)
+#define BRIDGE_ATTEMPTS (1u << 16)
+
+/* The same for words of the dead, which nobody honest moves. */
+#define BRIDGE_FEW_ATTEMPTS 16u
 
 #endif

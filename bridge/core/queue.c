@@ -8,7 +8,9 @@ int bridge_queue_open(bridge_queue *queue, void *memory, const struct bridge_que
     queue->waiters = geometry->waiters;
     queue->last_rung = geometry->waiters - 1;
     bridge_queue_use_batch(queue, NULL, 0);
-    return bridge_ring_open(&queue->ring, memory, geometry, owner);
+    int result = bridge_ring_open(&queue->ring, memory, geometry, owner);
+    queue->next = result == 0 ? bridge_u64_load_relaxed(&queue->ring.shared->tail) : 0;
+    return result;
 }
 
 void bridge_queue_use_batch(bridge_queue *queue, uint8_t *batch, uint32_t batch_items) {
@@ -24,6 +26,7 @@ static int reserve_or_starve(bridge_queue *queue, struct bridge_hold *hold) {
         (void)bridge_u32_exchange_ordered(&queue->ring.shared->starved, 1);
         result = bridge_ring_reserve(&queue->ring, hold);
     }
+    queue->next += result == 0;
     return result;
 }
 
@@ -84,6 +87,10 @@ int64_t bridge_queue_publish(
     int result = slot >> BRIDGE_RING_SHIFT == 0 ? reserve_or_starve(queue, &hold) : BRIDGE_LOST;
     if (result != 0) {
         return result;
+    }
+    if (hold.ticket + 1 != queue->next) {
+        (void)bridge_ring_give_up(&hold);
+        return BRIDGE_FAULT;
     }
     int64_t stream = bridge_tracking_arm(tracking, slot);
     if (stream < 0) {
@@ -310,6 +317,10 @@ int64_t bridge_queue_next(
     int64_t baton = count == 0 ? 0 : bridge_queue_wake(requests); /* who dozes has just seen that nothing is left */
     int64_t other_side = bridge_queue_take_starved(requests) | (ring != 0);
     return count | other_side << BRIDGE_STARVED_BIT | baton << BRIDGE_BATON_SHIFT;
+}
+
+int64_t bridge_queue_audit(const bridge_queue *queue) {
+    return bridge_ring_audit(&queue->ring, queue->next);
 }
 
 uint32_t bridge_queue_length(bridge_queue *queue) {

@@ -30,6 +30,7 @@ typedef struct bridge_queue {
     uint32_t stride;
     uint32_t waiters;
     uint32_t last_rung; /* where the search for a sleeper goes on from, so that all have their turn */
+    uint64_t next;      /* ticket of the next message, if nobody else pushes any */
 } bridge_queue;
 
 /* Joins a queue; `batch` holds `batch_items` messages. FAULT = impossible geometry or other version. */
@@ -42,7 +43,7 @@ int64_t bridge_queue_push(bridge_queue *queue, const uint8_t *message, uint64_t 
 /*
  * A request: arms the slot (below 2^16) and publishes the message, whose first 8 bytes become the stream. The stream,
  * with w + 1 (at most 2^16 - 1) in its bits from RING_SHIFT on if waiter w must be rung. FULL, or LOST = the slot is in
- * use, and nothing has changed.
+ * use, and nothing has changed. For the only producer of a queue: FAULT also when somebody has moved the tail.
  */
 int64_t bridge_queue_publish(
     bridge_queue *queue, bridge_tracking *tracking, uint32_t slot, const uint8_t *message, uint64_t length);
@@ -92,6 +93,12 @@ int64_t bridge_queue_wake(bridge_queue *queue);
 int bridge_queue_take_starved(bridge_queue *queue);
 
 void bridge_queue_set_ready(bridge_queue *queue, uint32_t consumers);
+
+/*
+ * For the only producer of a queue, through its only handle: could honest consumers have left what lies there?
+ * 0 = yes, and none holds a message; n > 0 = yes, and the message n before the next one is the oldest that is held.
+ */
+int64_t bridge_queue_audit(const bridge_queue *queue);
 
 /* Messages between head and tail: advisory. */
 uint32_t bridge_queue_length(bridge_queue *queue);

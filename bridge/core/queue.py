@@ -144,6 +144,20 @@ class Queue:
         """Tell consumers how many of them share the work, for their part of a claim. Advisory."""
         lib.bridge_queue_set_ready(self._handle, consumers)
 
+    def audit(self) -> int | None:
+        """Whether honest consumers can have left what lies in the queue; for its only producer and handle.
+
+        Returns:
+            Number of the oldest message that a consumer has taken and not let go of, None if there is none.
+
+        Raises:
+            RemoteProtocolError: they cannot: somebody has written what no process of ours writes.
+        """
+        result = lib.bridge_queue_audit(self._handle)
+        if result < 0:
+            raise fault(result)
+        return self._handle.next - result if result else None
+
     def length(self) -> int:
         """Messages in the queue; advisory."""
         return lib.bridge_queue_length(self._handle)

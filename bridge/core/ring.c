@@ -107,6 +107,7 @@ int bridge_ring_reserve(bridge_ring *ring, struct bridge_hold *hold) {
         if (word == make_word(cycle, FREE, 0)) {
             hold->cell = cell;
             hold->word = make_word(cycle, FILLING, ring->owner);
+            hold->ticket = ticket;
             /* SYNC POINT: cell freed — acquires: the last reader has finished copying. */
             if (bridge_u64_swap(&cell->word, word, hold->word)) {
                 (void)bridge_u64_swap(&ring->shared->tail, ticket, ticket + 1);
@@ -213,6 +214,30 @@ uint32_t bridge_ring_length(bridge_ring *ring) {
     uint64_t head = bridge_u64_load_relaxed(&ring->shared->head);
     uint64_t between = bridge_u64_load_relaxed(&ring->shared->tail) - head;
     return between <= ring->capacity ? (uint32_t)between : 0; /* the two loads are not one moment */
+}
+
+int64_t bridge_ring_audit(const bridge_ring *ring, uint64_t next) {
+    int64_t held = 0;
+    /* Before the cells: whatever the head has passed was taken before. */
+    uint64_t head = bridge_u64_load_acquire(&ring->shared->head);
+    if (next - head > ring->capacity || bridge_u64_load_acquire(&ring->shared->tail) != next) {
+        return BRIDGE_FAULT;
+    }
+    for (uint64_t age = ring->capacity; age > 0; age--) {
+        uint64_t ticket = next - age, cycle = cycle_at(ring, ticket);
+        uint64_t word = bridge_u64_load_acquire(&cell_at(ring, ticket)->word);
+        if (word == make_word(cycle + 1, FREE, 0)) {
+            continue;
+        }
+        if (cycle_of(word) == cycle && state_of(word) == TAKEN) {
+            held = held == 0 ? (int64_t)age : held;
+        } else if (
+            (word != make_word(cycle, READY, 0) && word != make_word(cycle, VOID, 0)) ||
+            age > next - head) { /* passed over although it was not taken */
+            return BRIDGE_FAULT;
+        }
+    }
+    return held;
 }
 
 uint32_t bridge_ring_recover(bridge_ring *ring, uint16_t owner, uint32_t from, struct bridge_hold *hold) {

@@ -44,6 +44,7 @@ typedef struct bridge_ring {
 struct bridge_hold {
     struct bridge_cell *cell;
     uint64_t word;
+    uint64_t ticket; /* set by a reservation */
 };
 
 /* Bytes of a queue's memory; 0 = impossible geometry. */
@@ -73,6 +74,13 @@ int bridge_ring_visible(bridge_ring *ring);
 
 /* Between head and tail: advisory. */
 uint32_t bridge_ring_length(bridge_ring *ring);
+
+/*
+ * For the only producer of a ring, whose next message gets the ticket `next`: could honest consumers have left what
+ * lies there? 0 = yes, and nothing is taken; n > 0 = yes, and somebody holds the message of ticket next - n, the oldest
+ * of those that are held; or FAULT.
+ */
+int64_t bridge_ring_audit(const bridge_ring *ring, uint64_t next);
 
 /*
  * Looks from cell `from` on for what the dead `owner` held: FILLING cells become VOID on the way; stops at a TAKEN one,

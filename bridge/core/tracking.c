@@ -189,7 +189,7 @@ int bridge_tracking_owner(bridge_tracking *tracking, uint64_t stream) {
 uint32_t bridge_tracking_recover(bridge_tracking *tracking, uint16_t owner, uint32_t from) {
     for (uint32_t slot = from; slot < tracking->slots; slot++) {
         bridge_u64 *at = &tracking->shared->words[slot];
-        for (unsigned attempt = 0; attempt < BRIDGE_ATTEMPTS; attempt++) {
+        for (unsigned attempt = 0; attempt < BRIDGE_FEW_ATTEMPTS; attempt++) {
             uint64_t word = bridge_u64_load_acquire(at);
             if (owner_of(word) != owner) {
                 break;

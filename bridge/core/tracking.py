@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from typing_extensions import Buffer  # comes with the type checker; nothing to install
 
 _SLOT = 0xFFFFFFFF  # bits of a stream that are the number of its slot
+_OWNER = 0xFFFF  # bits of a word that are its owner
 _START = Numbers.START
 _CANCELLED = (Numbers.CANCELLED, Numbers.CANCELLING)
 
@@ -29,7 +30,7 @@ class Tracking(Numbers):
         create: lay all words out as FREE; False joins.
     """
 
-    __slots__ = ("_handle", "_owner", "_pins", "_states")
+    __slots__ = ("_handle", "_owner", "_pins", "_states", "_words")
 
     @staticmethod
     def bytes_needed(slots: int) -> int:
@@ -43,6 +44,7 @@ class Tracking(Numbers):
         self._pins = whole
         # The byte of each word that holds the state.
         self._states = memoryview(memory)[offset + self.bytes_needed(0) : offset + self.bytes_needed(slots)][3::8]
+        self._words = memoryview(memory)[offset + self.bytes_needed(0) : offset + self.bytes_needed(slots)].cast("Q")
         if lib.bridge_tracking_open(self._handle, address, slots, owner, create) < 0:
             raise RemoteProtocolError("the memory holds no tracking words of this version")
 
@@ -81,6 +83,18 @@ class Tracking(Numbers):
         stream is told by `move` or `answer`.
         """
         return self._states[stream & _SLOT] in _CANCELLED
+
+    def held_by(self, stream: int, owner: int) -> bool:
+        """Whether a stream's slot carries this owner, as far as a plain look can tell; as `cancelled`."""
+        return self._words[stream & _SLOT] & _OWNER == owner
+
+    def word(self, stream: int) -> tuple[int, int, int]:
+        """Generation, state and owner that a stream's slot carries, as far as a plain look can tell.
+
+        The state is any number below 65536: it is one of `Numbers` only if the bits beside it are 0 as they should be.
+        """
+        word = self._words[stream & _SLOT]
+        return word >> 32, (word >> 24 & 0xFF) | (word >> 8 & 0xFF00), word & _OWNER
 
     def owner(self, stream: int) -> int:
         """Who claimed a stream, 0 if nobody has, or LOST if its slot is in another generation."""

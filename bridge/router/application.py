@@ -22,8 +22,8 @@ from bridge.ipc.segment import Segment, SegmentPool
 from bridge.ipc.stream import Event, State
 from bridge.router.admission import Admission, Waiting
 from bridge.router.disk import Disk
+from bridge.router.generation import Generation
 from bridge.router.turns import Turns
-from bridge.router.waiters import Waiters
 from bridge.router.worker_port import WorkerPort
 
 SLOTS = 16384  #: tracking words: requests that may be published at once
@@ -32,6 +32,8 @@ WAITERS = 64  #: threads (WSGI) or workers (ASGI) that an application may have a
 MOST_WAITERS = 65535  #: what a queue has room for
 _STREAM = ~RING
 MOST_AT_ONCE = 4096  #: requests of one worker
+REMAINS = 5.0  #: seconds that a worker which has left the router has for its end
+RETRY = 1.0  #: seconds
 
 
 class Application(Admission):
@@ -78,8 +80,8 @@ class Application(Admission):
             chunks=memory.chunks,
             window=memory.window,
         )
-        self._block, _ = handshake.create_application_block(self.geometry, memfd=memory.memfd)
-        self.queue, self.tracking = handshake.open_application_block(self._block, self.geometry, ROUTER, create=True)
+        self._damaged = False  # this generation is given up at the end of this round of the loop
+        self._begin_generation(Generation(self.geometry, memfd=memory.memfd))
         self.room = self.queue.room - HEADER.size  #: payload bytes that fit a queue item
         self.pool = SegmentPool(
             memory.chunk_size, memory.chunks, memory.limit, ROUTER, memfd=memory.memfd, announce=self._announce
@@ -99,10 +101,15 @@ class Application(Admission):
         self.turns = Turns(self.loop, self.workers, self.exchanges)
         self.stir = self.turns.stir
         self.wake = self.turns.wake
-        self._slots = list(range(SLOTS - 1, -1, -1))
-        self._waiters = Waiters(self.queue, waiters)
-        self.ring = self._waiters.ring
+        self._remains: dict[int, WorkerPort] = {}  # have left, and main has not seen their end
         self.largest_head = memory.chunk_size * memory.chunks  # bytes; a head has to fit into one segment
+
+    def _begin_generation(self, generation: Generation) -> None:
+        self._generation = generation
+        self.queue, self.tracking = generation.queue, generation.tracking
+        self._slots = generation.slots
+        self._waiters = generation.waiters
+        self.ring = generation.waiters.ring
 
     # Requests
 
@@ -116,16 +123,19 @@ class Application(Admission):
             self.heads.wait(self, exchange.memory_needed())
             return False
         slots = self._slots
-        while slots:
+        if slots:
             slot = slots.pop()
-            result = publish(self.queue, self.tracking, slot, message)
-            if result >= 0:
-                break
-            if result == FULL:
-                slots.append(slot)
+            try:
+                result = publish(self.queue, self.tracking, slot, message)
+            except RemoteProtocolError as error:
+                self.damaged(str(error))
                 return False
-            # A word that is not final when its stream is over was overwritten by a worker: the slot is given up.
-            self.log.error("a worker of %r has overwritten a tracking word", self.settings.name)
+            if result < 0:
+                if result == FULL:
+                    slots.append(slot)
+                else:
+                    self.damaged("the tracking word of a request that is over is not final")
+                return False
         else:
             return False
         stream = exchange.stream = result & _STREAM
@@ -159,7 +169,7 @@ class Application(Admission):
             self.log.error("worker %d (pid %d) cannot be taken in: %s", number, pid, error)
             self._on_cut(number, "it could not be taken in")
             return
-        fds = (self._block, block, port.peer_bell.fileno(), port.bell.fileno(), segment.fd)
+        fds = (self._generation.block, block, port.peer_bell.fileno(), port.bell.fileno(), segment.fd)
         bells = tuple(bell.fileno() for bell in waiters.values())
         worker = WorkerPort(number, pid, port, waiters, self)
         self.workers[number] = worker
@@ -211,10 +221,24 @@ class Application(Admission):
     def gone(self, number: int, pid: int) -> None:
         """Main has seen this worker's end; a process that it left behind may still hold its link open."""
         port = self.workers.get(number)
+        self._remains.pop(number, None)
         if port is not None and port.pid == pid:
             self.lose(port)
         elif port is None:
             self._recover(number, None)  # it was cut off, and has gone on claiming until it was ended
+
+    def hung_up(self, port: WorkerPort) -> None:
+        """The worker has closed its link: it is dying, or is of no use any more."""
+        self.lose(port)
+        if port.limit:
+            self._remains[port.number] = port
+            self.loop.call_later(REMAINS, self._end_remains, port)
+
+    def _end_remains(self, port: WorkerPort) -> None:
+        if self._remains.get(port.number) is port:
+            del self._remains[port.number]
+            self.log.error("worker %d (pid %d) has left the router and lives on: it is ended", port.number, port.pid)
+            self._on_cut(port.number, "it has left the router")
 
     def cut(self, port: WorkerPort, reason: str) -> None:
         """The worker broke the protocol: it is cut off, and main is asked to end it."""
@@ -229,11 +253,14 @@ class Application(Admission):
             return
         if drain:
             port.drain_all()
+        self._part(port)
+        self._count()
+        self._recover(port.number, port)
+
+    def _part(self, port: WorkerPort) -> None:
         del self.workers[port.number]
         self._waiters.give_back(port.waiters)
         port.stop()
-        self._count()
-        self._recover(port.number, port)
 
     def _recover(self, number: int, port: WorkerPort | None) -> None:
         held = dict(self.tracking.recover(number))
@@ -244,7 +271,8 @@ class Application(Admission):
                 held[stream] = State.QUEUED
         again: list[Waiting] = []
         for stream, exchange in list(self.exchanges.items()):
-            lost = stream in held or (port is not None and exchange.port is port)
+            # Who has answered is known; whatever a word says of that, others do not lose by it.
+            lost = stream in held if exchange.port is None else exchange.port is port
             if lost and exchange.worker_lost(held.get(stream, State.RUNNING)):
                 again.append(exchange)
         self._readmit(again)
@@ -255,8 +283,56 @@ class Application(Admission):
         try:
             return [message for message in self.queue.recover(number) if len(message) >= HEADER.size]
         except RemoteProtocolError as error:
-            self.log.error("queue of %r: %s", self.settings.name, error)
+            self.damaged(str(error))
             return []
+
+    # Damage
+
+    def look(self) -> None:
+        """See whether the shared memory can be what the workers have made of it; called every second."""
+        if not self.exchanges:
+            return
+        watch = self._generation.watch
+        reason = watch.look(self.loop.time(), self.exchanges, self.workers)
+        if reason:
+            self.damaged(reason)
+        elif watch.stands:
+            self._waiters.ring_all()  # somebody may have cleared the sleeping bits of others
+
+    def damaged(self, reason: str) -> None:
+        """The memory that the workers share holds what no process of ours writes; any of them may have done it."""
+        if not self._damaged:
+            self._damaged = True
+            self.log.error(
+                "the shared memory of %r is given up, and its workers are ended: %s", self.settings.name, reason
+            )
+            self.loop.call_soon(self._renew, reason)
+
+    def _renew(self, reason: str) -> None:
+        """Go on in a new generation: what had not begun is published there, what had gets a 502."""
+        try:
+            generation = Generation(self.geometry, memfd=self.memory.memfd)
+        except OSError as error:
+            self.log.error("no shared memory for %r: %s", self.settings.name, error)
+            self.loop.call_later(RETRY, self._renew, reason)
+            return
+        self._room = 0
+        self._pumping = True  # nothing is published until all is as it will be
+        for port in list(self.workers.values()):
+            port.drain_all()  # its own queue is no part of this
+        states = {stream: self.tracking.state(stream) for stream in self.exchanges}
+        for port in list(self.workers.values()):
+            self._part(port)
+            self._on_cut(port.number, reason)
+        published = dict(self.exchanges)
+        self.exchanges.clear()
+        self._generation.close()
+        self._begin_generation(generation)
+        again = [exchange for stream, exchange in published.items() if exchange.worker_lost(states[stream])]
+        self._readmit(again)
+        self._damaged = self._pumping = False
+        self._count()
+        self.pump()
 
     def close(self) -> None:
         """Let go of every worker and all memory."""
@@ -266,4 +342,4 @@ class Application(Admission):
         self.pool.close()
         self.heads.close()
         self.disk.close()
-        os.close(self._block)
+        self._generation.close()

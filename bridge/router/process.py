@@ -273,8 +273,9 @@ class Router:
         if self._service is not None:
             self._service.publish_counters()
             self._service.tick()
-            for application in self._applications.values():
-                application.report()
+        for application in self._applications.values():
+            application.report()
+            application.look()
         self._loop.call_later(1.0 - time.time() % 1.0, self._beat)
 
     def _on_cut(self, worker: int, reason: str) -> None:

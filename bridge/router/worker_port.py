@@ -70,6 +70,9 @@ class Owner(Protocol):
     def lose(self, port: WorkerPort) -> None:
         """The worker is gone."""
 
+    def hung_up(self, port: WorkerPort) -> None:
+        """The worker has closed its end of the link."""
+
     def cut(self, port: WorkerPort, reason: str) -> None:
         """The worker broke the protocol."""
 
@@ -171,7 +174,7 @@ class WorkerPort:
             while received := self.port.link.receive():
                 self._on_link_message(*received)
         except PeerLost:
-            self.application.lose(self)
+            self.application.hung_up(self)
         except RemoteProtocolError as error:
             self.application.cut(self, str(error))
 
