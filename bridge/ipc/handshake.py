@@ -197,7 +197,7 @@ def read_attached(message: dict[str, Any], fds: list[int]) -> tuple[int, str]:
     """
     limit, interface = message.get("limit"), message.get("interface")
     if message.get("type") != "attached" or fds or not isinstance(limit, int) or interface not in INTERFACES:
-        raise RemoteProtocolError(f"unexpected message {message.get('type')!r} on its link")
+        raise RemoteProtocolError(f"unexpected message {message.get('type')!r:.80} on its link")
     return limit, interface
 
 

@@ -102,6 +102,8 @@ class Application(Admission):
         self.stir = self.turns.stir
         self.wake = self.turns.wake
         self._remains: dict[int, WorkerPort] = {}  # have left, and main has not seen their end
+        # A window, and what many tasks may send at the same time when they have all seen some of it free.
+        self.most_unacknowledged = 2 * memory.window + memory.chunk_size + 64 * memory.item_size
         self.largest_head = memory.chunk_size * memory.chunks  # bytes; a head has to fit into one segment
 
     def _begin_generation(self, generation: Generation) -> None:

@@ -126,6 +126,8 @@ class Exchange(Request):
         if self.port is not port:
             if self.port is not None:
                 raise RemoteProtocolError(f"stream {self.stream:#x} belongs to another worker")
+            if not self.application.tracking.held_by(self.stream, port.number):
+                raise RemoteProtocolError(f"stream {self.stream:#x} was not claimed by it")
             self.port = port
             if self._upload is not None:
                 self._upload.stream = self.stream
@@ -204,6 +206,8 @@ class Exchange(Request):
                 self._end()
             if not self._check(self.connection.write(piece, final)):
                 return
+        if self._unacknowledged > self.application.most_unacknowledged:
+            self._on_excess()
 
     def _flows(self, views: list[Any] | None) -> bool:
         # Whether the body goes through an outflow: what is small, or of ASGI, goes straight to a client that takes it.
@@ -230,6 +234,13 @@ class Exchange(Request):
             outflow.finish(file)
             self._end()
         outflow.advance()
+        if self._unacknowledged > self.application.most_unacknowledged:
+            self._on_excess()
+
+    def _on_excess(self) -> None:
+        # Bytes that came inline wait in our own memory for the client: no worker may fill that.
+        if not self._gone and not self._over:
+            raise RemoteProtocolError(f"{self._unacknowledged} bytes of a response that nobody has asked for")
 
     def _flowed(self, kept_length: bool | None) -> None:
         # The last byte was handed over, or the connection has been cut; None = because our disk has failed.

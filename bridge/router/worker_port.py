@@ -22,6 +22,7 @@ from bridge.ipc.message import BATON, HEADER, WINDOW
 from bridge.ipc.port import ROUTER, WAITER, Port
 
 BATCH = 64  #: messages taken from a worker before other work of the loop gets its turn
+LINK_BATCH = 16  #: the same for messages of its link, which take longer
 MOST_FILES = 256  #: of a worker that no message has named yet
 _COUNT = 0xFFFF
 _STARVED = 1 << 16
@@ -92,6 +93,7 @@ class WorkerPort:
         "_flying",
         "application",
         "consumers",
+        "draining",
         "files",
         "interface",
         "leaving",
@@ -110,6 +112,7 @@ class WorkerPort:
         self.waiters = waiters
         self.application = application
         self.consumers = 0  # how many claim from the queue: its threads, or its one loop
+        self.draining = False  # it takes no more requests, and will say nothing else
         self.interface = ""  # of what it runs: "asgi" or "wsgi", as it has said
         self.limit = 0  # requests at once; 0 until the worker says that it is ready
         self.leaving = 0  # requests that it was running when it began to drain
@@ -171,7 +174,10 @@ class WorkerPort:
     def on_link(self) -> None:
         """The link is readable: the worker is ready, or gone."""
         try:
-            while received := self.port.link.receive():
+            for _ in range(LINK_BATCH):  # then others get their turn; the loop looks again
+                received = self.port.link.receive()
+                if received is None:
+                    return
                 self._on_link_message(*received)
         except PeerLost:
             self.application.hung_up(self)
@@ -184,7 +190,11 @@ class WorkerPort:
             return
         for fd in fds:
             os.close(fd)
-        self.application.ready(self, *read_attached(message, fds))
+        limit, interface = read_attached(message, fds)
+        if self.interface and (limit or self.draining):
+            raise RemoteProtocolError("it is attached already")
+        self.draining = not limit
+        self.application.ready(self, limit, interface)
 
     def _keep_file(self, stream: object, file: int) -> None:
         exchange = self.application.exchanges.get(stream) if isinstance(stream, int) else None

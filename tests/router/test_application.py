@@ -9,7 +9,7 @@ import pytest
 
 from bridge import config
 from bridge.core import FULL, publish
-from bridge.ipc import handshake
+from bridge.router.application import MOST_AT_ONCE
 from bridge.router.framing import Framing
 from bridge.router.pace import EVERY, MOST, Pace
 from tests.router.rig import (
@@ -115,11 +115,10 @@ def test_a_limit_that_no_worker_can_mean() -> None:
     """A number that fits no machine word is cut to the most that one worker gets."""
 
     async def test() -> None:
-        rig = Rig(protocol="wsgi")
-        worker = rig.worker(limit=1)
+        rig = Rig()
+        worker = rig.worker(limit=1 << 80)
         await until(lambda: rig.ready)
-        worker.attached.port.link.send(handshake.attached(1 << 80, "wsgi"))
-        await until(lambda: len(rig.ready) == 2)
+        assert rig.application.workers[worker.number].limit == MOST_AT_ONCE
         connection, _ = rig.request()
         await until(lambda: worker.streams)
         reply(worker.streams[0])
