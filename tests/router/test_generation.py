@@ -178,7 +178,7 @@ def test_no_memory_for_another_generation(monkeypatch: pytest.MonkeyPatch, caplo
         rig = Rig()
         rig.worker()
         await until(lambda: rig.ready)
-        made = application_module.Generation
+        made = application_module.__dict__["Generation"]
         monkeypatch.setattr(application_module, "RETRY", 0.01)
 
         def fail(*_: Any, **__: Any) -> None:

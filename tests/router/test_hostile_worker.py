@@ -1,0 +1,129 @@
+"""A worker that says what it may not say is cut off; its siblings and the router go on as if nothing had been said."""
+
+from __future__ import annotations
+
+import pytest
+
+from bridge import config
+from bridge.ipc import handshake
+from bridge.ipc.message import DATA, HEADER, LAST, RESPONSE
+from bridge.router import worker_port
+from tests.router.rig import NORMAL, TINY, Rig, echo, raw, run, settle, until
+
+
+def test_an_answer_to_what_another_has_claimed() -> None:
+    """Who answers first must be who has claimed: the request is answered by that one."""
+
+    async def test() -> None:
+        rig = Rig()
+        honest = rig.worker()
+        await until(lambda: rig.ready)
+        connection, exchange = rig.request()
+        await until(lambda: honest.streams)
+        liar = rig.worker()
+        raw(liar, RESPONSE, exchange.stream, flags=LAST, number=200, size=0)
+        await until(lambda: rig.cut)
+        assert rig.cut == [(liar.number, f"stream {exchange.stream:#x} was not claimed by it")]
+        honest.streams[0].respond(200, b"", 2, 0, b"ok", True)
+        await connection.completed()
+        assert connection.body == b"ok"
+        await rig.idle()
+        await rig.close()
+
+    run(test())
+
+
+def test_an_answer_to_what_nobody_has_claimed() -> None:
+    """A request that lies in the queue stays there for whoever takes it."""
+
+    async def test() -> None:
+        rig = Rig()
+        liar = rig.worker()
+        await until(lambda: rig.ready)
+        liar.attached._accepting = False
+        connection, exchange = rig.request()
+        raw(liar, RESPONSE, exchange.stream, flags=LAST, number=200, size=0)
+        await until(lambda: rig.cut)
+        assert not connection.ended
+        rig.worker(echo)
+        await connection.completed()
+        await rig.idle()
+        await rig.close()
+
+    run(test())
+
+
+@pytest.mark.parametrize("interface", ["asgi", "wsgi"])
+def test_who_attaches_again(interface: str) -> None:
+    """A worker attaches once and drains once; whoever says it again and again has nothing to say."""
+
+    async def test() -> None:
+        rig = Rig()
+        worker = rig.worker()
+        await until(lambda: rig.ready)
+        worker.attached.port.link.send(handshake.attached(5, interface))
+        await until(lambda: rig.cut)
+        other = rig.worker()
+        await until(lambda: len(rig.ready) == 2)
+        for _ in range(2):
+            other.attached.port.link.send(handshake.attached(0, "asgi"))
+        await until(lambda: len(rig.cut) == 2)
+        assert {reason for _, reason in rig.cut} == {"it is attached already"}
+        await rig.close()
+
+    run(test())
+
+
+@pytest.mark.parametrize("memory", [NORMAL, TINY], ids=["normal", "tiny"])
+def test_bytes_that_nobody_has_asked_for(memory: config.Memory) -> None:
+    """A response that goes on although its window is full ends before it fills the router's memory."""
+
+    async def test() -> None:
+        rig = Rig(memory)
+        worker = rig.worker()
+        await until(lambda: rig.ready)
+        connection, _ = rig.request()
+        await until(lambda: worker.streams)
+        connection.stalled = True
+        stream = worker.streams[0]
+        stream.respond(200, b"", 1 << 40, 0, b"", False)
+        body = b"x" * (worker.attached.room // 2)
+        message = HEADER.pack(stream._stream, DATA, 0, 0, len(body), 0, 0, 0) + body
+
+        def cut() -> bool:
+            if worker.lost:
+                return True
+            worker.attached.send(message)
+            return bool(rig.cut)
+
+        await until(cut)
+        assert "nobody has asked for" in rig.cut[0][1]
+        assert connection.aborted
+        held = sum(map(len, connection.held))
+        assert held <= rig.application.most_unacknowledged + worker_port.BATCH * memory.item_size
+        await rig.idle()
+        await rig.close()
+
+    run(test())
+
+
+def test_a_flood_over_the_link(monkeypatch: pytest.MonkeyPatch) -> None:
+    """However much comes over one link, others get their turn in between."""
+
+    async def test() -> None:
+        rig = Rig()
+        worker = rig.worker()
+        await until(lambda: rig.ready)
+        port = rig.application.workers[worker.number]
+        heard: list[int] = []
+        monkeypatch.setattr(worker_port.WorkerPort, "_on_link_message", lambda *_: heard.append(1))
+        for _ in range(3 * worker_port.LINK_BATCH):
+            worker.attached.port.link.send({"type": "anything"})
+        port.on_link()
+        assert len(heard) == worker_port.LINK_BATCH
+        await until(lambda: len(heard) == 3 * worker_port.LINK_BATCH)
+        await settle()
+        assert not rig.cut
+        await rig.close()
+
+    run(test())
