@@ -1,7 +1,8 @@
 """The body of a WSGI request, which is all there before the request is: in its message, in shared memory, or in a file.
 
 Of shared memory it is read in place. A file's descriptor is asked for at the first read, for many a request is refused
-before anybody looks at its body.
+before anybody looks at its body. With the last message of the stream the router frees both, and knows the stream no
+more: an application that may read after that is served from what was kept before.
 """
 
 from __future__ import annotations
@@ -46,6 +47,7 @@ class RequestBody:
 
     __slots__ = (
         "_asked",
+        "_detached",
         "_file",
         "_in_file",
         "_later",
@@ -67,6 +69,7 @@ class RequestBody:
         self._start = self._stop = 0  # where that lies in the body
         self._in_file = in_file is not None
         self._shared = shared
+        self._detached = False  # the stream is over, and what is here stays
         self._file = -1
         self._asked = False
 
@@ -84,12 +87,34 @@ class RequestBody:
         else:
             data = self._join(offset, end)
         # Behind the copy: when nobody waits any more, the memory may be another request's by now.
-        if self._seat.cancelled(self._stream) or not self._seat.router.alive:
+        if (self._seat.cancelled(self._stream) or not self._seat.router.alive) and not self._detached:
             raise StreamCancelled
         if end == self.size and self._shared:
             self._shared = False
             self._seat.send(HEADER.pack(self._stream, WANT, 0, 0, 0, end, 0, 0))
         return data
+
+    @property
+    def owed(self) -> bool:
+        """Whether some of it can be read only as long as the stream is not over."""
+        return self._shared or (self._in_file and self._file < 0)
+
+    def keep(self) -> None:
+        """Make what is unread readable without the router, for the stream is about to end; waits for a file.
+
+        Raises:
+            StreamCancelled: nobody waits any more.
+        """
+        if self._in_file and self._file < 0:
+            self._open_file()
+        elif self._shared:
+            self._shared = False
+            self._piece = memoryview(bytes(self._piece))
+            self._later = iter([memoryview(bytes(piece)) for piece in self._later])
+
+    def detach(self) -> None:
+        """The stream is over, and nobody left before: from now on its tracking word is another one's."""
+        self._detached = True
 
     def file_arrived(self, file: int) -> None:
         """The descriptor, which is this object's from now on; the main thread calls it, under the router's lock."""
@@ -122,12 +147,16 @@ class RequestBody:
 
     def _read_file(self, offset: int, size: int) -> bytes:
         if self._file < 0:
-            if not self._asked:
-                self._asked = True
-                self._seat.router.bodies[self._stream] = self
-                self._seat.send(HEADER.pack(self._stream, WANT, 0, 0, 0, 0, 0, 0))
-            self._seat.wait(lambda: self._file >= 0, self._stream)
+            self._open_file()
         data = os.pread(self._file, size, offset)
         while len(data) < size and (more := os.pread(self._file, size - len(data), offset + len(data))):
             data += more
         return data
+
+    def _open_file(self) -> None:
+        """Have the router send the descriptor, and wait for it."""
+        if not self._asked:
+            self._asked = True
+            self._seat.router.bodies[self._stream] = self
+            self._seat.send(HEADER.pack(self._stream, WANT, 0, 0, 0, 0, 0, 0))
+        self._seat.wait(lambda: self._file >= 0, self._stream)

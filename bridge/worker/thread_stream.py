@@ -4,6 +4,9 @@ The last message of a small response stays here until the thread looks for its n
 into the core (`rest`); whoever lets the client wait meanwhile calls `flush`. A larger body is copied into chunks of
 this worker's segment, at most `window` bytes of it at a time; then the thread sleeps until the router says that bytes
 have left.
+
+Nothing is sent for a stream after its last message, and nothing of the request is looked at that the router frees with
+it: what the application has not read of the body is kept before a `flush`, which means that it goes on.
 """
 
 from __future__ import annotations
@@ -23,6 +26,7 @@ from bridge.worker.thread_router import ThreadRouter
 COPIED = 262144  #: bytes of a file that are read at once where the router cannot be given its descriptor
 
 _pack = HEADER.pack
+_Head = tuple[int, int, int, bytes]  # flags, size, status, block
 
 
 class Seat(Protocol):
@@ -118,7 +122,11 @@ class ThreadStream:
         Raises:
             StreamCancelled: nobody waits any more.
         """
-        return self._body.read(offset, size) if self._body else b""
+        if self._body is None:
+            return b""
+        if self._gone:
+            raise StreamCancelled
+        return self._body.read(offset, size)
 
     # Response
 
@@ -136,17 +144,12 @@ class ThreadStream:
             )
             self.abort()
             raise StreamCancelled
-        if len(block) > self._seat.room - DESCRIPTOR.size:
-            self._send_head(status, block, size, flags, last and not body)
-            if body:
-                self._send_pieces(None, body, last)
-        else:
-            self._send_pieces((flags, size, status, block), body, last)
+        self._send_large((flags, size, status, block), body, last)
 
     def send(self, body: bytes, last: bool) -> None:
         """Send more of the body; everything else as `respond`."""
         if len(body) > self._seat.room:
-            self._send_pieces(None, body, last)
+            self._send_large(None, body, last)
             return
         if self._sent - self._acknowledged >= self._seat.router.window:
             self._wait(lambda: self._sent - self._acknowledged < self._seat.router.window)
@@ -167,15 +170,18 @@ class ThreadStream:
         if self._rest:
             message, self._rest = self._rest, b""
             try:
-                self._seat.answer(self._stream, Event.FINISH, message)
-                self._said = True
+                if self._body is not None:
+                    self._body.keep()
+                self._answer(Event.FINISH, message)
             except StreamCancelled:
-                pass  # it is over in any case; `rest` sees to its end
+                self._gone = True  # it is over in any case; `rest` sees to its end
+                return
+            self._ended()
 
     def abort(self) -> None:
         """The response cannot be completed: the client must see it broken; harmless when over."""
         if not self.over:
-            self.over = True
+            self.over = self._gone = True
             self._give_up()
 
     def acknowledged(self, size: int) -> None:
@@ -197,6 +203,12 @@ class ThreadStream:
             self.over = True
             self._give_up()
         return 0, b""
+
+    def _ended(self) -> None:
+        """The last message is out."""
+        self._said = True
+        if self._body is not None:
+            self._body.detach()
 
     def _give_up(self) -> None:
         if not self._said:
@@ -243,8 +255,21 @@ class ThreadStream:
 
     # Through chunks
 
-    def _send_pieces(self, head: tuple[int, int, int, bytes] | None, body: bytes, last: bool) -> None:
-        """Send a body through chunks, with a head that fits a queue item in front: flags, size, status, block."""
+    def _send_large(self, head: _Head | None, body: bytes, last: bool) -> None:
+        """Send what fits no queue item."""
+        # Where the router would free some of the request too early, its last message stays here as a small response's.
+        ends = last and (self._body is None or not self._body.owed)
+        if head is not None and len(head[3]) > self._seat.room - DESCRIPTOR.size:
+            self._send_head(head, last=ends and not body)
+            if body:
+                self._send_pieces(None, body, ends)
+        else:
+            self._send_pieces(head, body, ends)
+        if last and not ends:
+            self._emit(_pack(self._stream, DATA, LAST, 0, 0, 0, 0, 0), last=True)
+
+    def _send_pieces(self, head: _Head | None, body: bytes, last: bool) -> None:
+        """Send a body through chunks, in front of it a head that fits a queue item."""
         left = memoryview(body)
         segment = self._seat.segment
         while True:
@@ -269,8 +294,9 @@ class ThreadStream:
             if not left:
                 return
 
-    def _send_head(self, status: int, block: bytes, size: int, flags: int, last: bool) -> None:
+    def _send_head(self, head: _Head, *, last: bool) -> None:
         """Send a head that is too long for a queue item."""
+        flags, size, status, block = head
         segment = self._seat.segment
         most = min(self._seat.room // DESCRIPTOR.size, MAX_DESCRIPTORS)
         runs: list[tuple[int, int]] = []
@@ -302,7 +328,9 @@ class ThreadStream:
         except StreamCancelled:
             self._release(runs)
             raise
-        self.over = self._said = last
+        if last:
+            self.over = True
+            self._ended()
 
     def _claim(self, wanted: int) -> tuple[int, int]:
         """Chunks for up to `wanted` bytes of body, as many as the window allows: (first, bytes)."""

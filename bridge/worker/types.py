@@ -132,7 +132,10 @@ class SyncStream(Protocol):
         """
 
     def flush(self) -> None:
-        """What was given goes out now, not with the thread's next step."""
+        """What was given goes out now, not with the thread's next step.
+
+        To be called when the response is complete and the application goes on: it may still read the request body.
+        """
 
     def abort(self) -> None:
         """The head is out and the response cannot be completed: the client must see it broken; harmless when over."""

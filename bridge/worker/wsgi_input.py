@@ -1,7 +1,8 @@
 """The request body as a WSGI application reads it: `wsgi.input` over a stream.
 
-The body is here already, in shared memory or in a file, so nothing waits for the client. What read() returns is
-copied once, straight from there; for lines, and for nothing else, a block is kept.
+The body is here already: in its message, in shared memory or in a file, so nothing waits for the client. What read()
+returns is copied once, straight from there; for lines, and for nothing else, a block is kept. The application may read
+as long as it runs, also when its response is complete: the stream sees to that.
 """
 
 from __future__ import annotations
@@ -18,8 +19,8 @@ BLOCK = 16384
 class WsgiInput:
     """The file-like object of PEP 3333: it ends where the body ends.
 
-    Every method raises ClientDisconnect (an OSError) if nobody waits for the response any more, and ValueError
-    when the request is over.
+    Every method raises ClientDisconnect (an OSError) if nobody waits for a response that is not complete, and
+    ValueError when the application is through with the request.
     """
 
     __slots__ = ("_at", "_block", "_next", "_size", "_stream")
@@ -84,7 +85,7 @@ class WsgiInput:
         return line
 
     def close(self) -> None:
-        """The request is over: what is read after that would be another one's."""
+        """The application is through with the request: what is read after that would be another one's."""
         self._stream = None
         self._block = b""
 

@@ -115,6 +115,23 @@ def test_body_that_is_not_read(wire: Wire, size: int) -> None:
         assert wire.post("/unread", bytes(size)).answer().text == "unread"
 
 
+@pytest.mark.parametrize("how", ["tail", "close", "write"])
+@pytest.mark.parametrize("answer", [2, 100_000])
+@pytest.mark.parametrize("size", [300, 100_000, 3_000_000])
+def test_body_that_is_read_after_the_response(server: Server, wire: Wire, how: str, answer: int, size: int) -> None:
+    """It is the request's own, wherever it lies, also when another one has its memory by then."""
+    body = (PIECE * (size // len(PIECE) + 1))[:size]
+    name = f"{how}-{answer}-{size}"
+    assert len(wire.post(f"/late?how={how}&answer={answer}&size={size}&gate={name}", body).answer().body) == answer
+    server.log.take(f"late at {name} in")
+    with Wire(server.address) as other:
+        for _ in range(3):
+            assert other.post("/digest", bytes(size)).answer().text == digest(bytes(size))
+    server.open(name)
+    server.log.take(f"late: {digest(body)}\n")
+    assert wire.get("/hello").answer().text == "hello\n"
+
+
 def test_continue(wire: Wire) -> None:
     """The client is told to go on before any thread has seen the request."""
     wire.send(HEAD, b"Content-Length: 5\r\nExpect: 100-continue\r\n\r\n")

@@ -108,6 +108,39 @@ def unread(environ: Environ, start_response: Start) -> Iterable[bytes]:
     return answer(start_response, b"unread")
 
 
+class Closing(list[bytes]):
+    """A body, and what is done when the client has it."""
+
+    def __init__(self, body: bytes, close: Callable[[], None]) -> None:
+        super().__init__([body])
+        self.close = close
+
+
+@path
+def late(environ: Environ, start_response: Start) -> Iterable[bytes]:
+    """Read the body when the client has the answer: in the tail of a generator, in close(), or behind write()."""
+    body = bytes(int(asked(environ, "answer")))
+    write = start_response("202 Accepted", [("Content-Type", "text/plain"), ("Content-Length", str(len(body)))])
+
+    def read() -> None:
+        gate("late", environ)
+        found = environ["wsgi.input"].read(int(asked(environ, "size")))
+        say(f"late: {len(found)} {hashlib.sha256(found).hexdigest()}")
+
+    def pieces() -> Iterator[bytes]:
+        yield body
+        read()
+
+    how = asked(environ, "how")
+    if how == "close":
+        return Closing(body, read)
+    if how == "tail":
+        return pieces()
+    write(body)
+    read()
+    return []
+
+
 @path
 def wait(environ: Environ, start_response: Start) -> Iterable[bytes]:
     """Stop before the head."""
