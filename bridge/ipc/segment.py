@@ -12,6 +12,7 @@ Whoever attaches compares the header with what the handshake announced, then goe
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import logging
 import mmap
@@ -34,15 +35,17 @@ With n streams that want all they can get, each ends up with 1/(n + 4) of the me
 _HEADER = Struct("<8sIIII")
 _MAP_OFFSET = 64
 _PAGE = 4096
-_SEALS = fcntl.F_SEAL_SHRINK | fcntl.F_SEAL_GROW | fcntl.F_SEAL_SEAL
+_SIZE_SEALS = fcntl.F_SEAL_SHRINK | fcntl.F_SEAL_GROW
+_SEAL_FUTURE_WRITE = 0x10  # no name in `fcntl`; Linux 5.1
 
 
-def create_memory(size: int, *, memfd: bool = True) -> int:
+def create_memory(size: int, *, memfd: bool = True, final: bool = True) -> int:
     """A descriptor of new, zeroed, nameless shared memory of `size` bytes, close-on-exec.
 
     With memfd it is sealed against resizing, so no process can make another one's mapping fault. Where memfd is
     missing (or `memfd` is False) it is a POSIX object whose name is gone before this returns; its pages are
-    reserved now, because running out of them later would kill whoever touches one.
+    reserved now, because running out of them later would kill whoever touches one. What is not `final` may be given to
+    `keep_to_oneself`.
 
     Raises:
         OSError: no memory, or no shared memory file system.
@@ -51,7 +54,7 @@ def create_memory(size: int, *, memfd: bool = True) -> int:
         fd = os.memfd_create("bridge", os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING)
         try:
             os.ftruncate(fd, size)
-            fcntl.fcntl(fd, fcntl.F_ADD_SEALS, _SEALS)
+            fcntl.fcntl(fd, fcntl.F_ADD_SEALS, _SIZE_SEALS | (fcntl.F_SEAL_SEAL if final else 0))
         except OSError:
             os.close(fd)
             raise
@@ -77,10 +80,29 @@ def _create_named(size: int) -> int:
 
 @cache
 def _warn_unsealed() -> None:
-    logging.getLogger("bridge").warning("shared memory without memfd: a worker could shrink it under the router")
+    logging.getLogger("bridge").warning(
+        "shared memory without memfd: a worker could shrink it under the router, and write into request bodies"
+    )
 
 
-def map_memory(fd: int, size: int) -> mmap.mmap:
+def keep_to_oneself(fd: int) -> None:
+    """Let nobody write this memory, from now on and by whatever way, but through mappings that exist already."""
+    try:
+        fcntl.fcntl(fd, fcntl.F_ADD_SEALS, _SEAL_FUTURE_WRITE | fcntl.F_SEAL_SEAL)
+    except OSError as error:
+        if error.errno != errno.EPERM:  # that is what memory without memfd says, which has warned already
+            fcntl.fcntl(fd, fcntl.F_ADD_SEALS, fcntl.F_SEAL_SEAL)
+            _warn_writable()
+
+
+@cache
+def _warn_writable() -> None:
+    logging.getLogger("bridge").warning(
+        "this kernel cannot seal shared memory against writing: a worker could write into the request bodies of others"
+    )
+
+
+def map_memory(fd: int, size: int, *, writable: bool = True) -> mmap.mmap:
     """Map `size` bytes of a received descriptor.
 
     Raises:
@@ -88,7 +110,7 @@ def map_memory(fd: int, size: int) -> mmap.mmap:
     """
     if os.fstat(fd).st_size < size:
         raise RemoteProtocolError(f"shared memory of {os.fstat(fd).st_size} bytes where {size} were announced")
-    return mmap.mmap(fd, size)
+    return mmap.mmap(fd, size, access=mmap.ACCESS_WRITE if writable else mmap.ACCESS_READ)
 
 
 class Segment:
@@ -102,6 +124,7 @@ class Segment:
         owner: what this process writes into the chunk map when it claims.
         create: True for the router, which writes the header.
         memory: its mapping, where there is one already.
+        writable: False for the workers where only the router writes: there are no `chunks` then.
     """
 
     __slots__ = ("chunk_size", "chunks", "count", "data_offset", "fd", "memory", "number", "owner")
@@ -116,6 +139,7 @@ class Segment:
         *,
         create: bool,
         memory: mmap.mmap | None = None,
+        writable: bool = True,
     ) -> None:
         self.fd = fd
         self.owner = owner
@@ -123,22 +147,28 @@ class Segment:
         self.chunk_size = chunk_size
         self.count = count
         self.data_offset = self._data_offset(count)
-        self.memory = memory or map_memory(fd, self.data_offset + chunk_size * count)
+        self.memory = memory or map_memory(fd, self.data_offset + chunk_size * count, writable=writable)
         if create:
             _HEADER.pack_into(self.memory, 0, MAGIC, LAYOUT, number, chunk_size, count)
         elif _HEADER.unpack_from(self.memory, 0) != (MAGIC, LAYOUT, number, chunk_size, count):
             raise RemoteProtocolError(f"segment {number} has another header than the handshake announced")
-        self.chunks = ChunkMap(self.memory, count=count, owner=owner, create=create, offset=_MAP_OFFSET)
+        if writable:
+            self.chunks = ChunkMap(self.memory, count=count, owner=owner, create=create, offset=_MAP_OFFSET)
 
     @classmethod
-    def create(cls, number: int, chunk_size: int, count: int, owner: int, *, memfd: bool = True) -> Self:
-        """A new segment: memory, header and an empty chunk map."""
-        fd = create_memory(cls._data_offset(count) + chunk_size * count, memfd=memfd)
+    def create(
+        cls, number: int, chunk_size: int, count: int, owner: int, *, memfd: bool = True, shared: bool = True
+    ) -> Self:
+        """A new segment: memory, header and an empty chunk map; unless it is `shared` others can only read it."""
+        fd = create_memory(cls._data_offset(count) + chunk_size * count, memfd=memfd, final=shared)
         try:
-            return cls(fd, number, chunk_size, count, owner, create=True)
+            segment = cls(fd, number, chunk_size, count, owner, create=True)
+            if not shared:
+                keep_to_oneself(fd)
         except BaseException:
             os.close(fd)
             raise
+        return segment
 
     def handle(self) -> Segment:
         """A further thread's handle on the same mapping; it has no descriptor to close."""
@@ -250,7 +280,7 @@ class SegmentPool:
                 return None
             try:
                 number = self._first + len(self.segments)
-                segment = Segment.create(number, chunk_size, count, self._owner, memfd=self._memfd)
+                segment = Segment.create(number, chunk_size, count, self._owner, memfd=self._memfd, shared=False)
             except OSError as error:
                 # The machine has less than the limit allows: whoever needs memory waits, as at the limit.
                 logging.getLogger("bridge").error("no shared memory for requests: %s", error)
@@ -290,7 +320,7 @@ class SegmentPool:
     def release(self, segment: Segment, first: int, count: int) -> None:
         """Give chunks back, then call those who wait for some."""
         segment.chunks.release(first, count)
-        self._used -= count  # by our own count: the map lies in memory that workers can write
+        self._used -= count
         if self._waiting and not self._serving:
             self._serving = True
             try:

@@ -51,7 +51,8 @@ class Segments:
         try:
             if message.get("type") != "segment" or len(fds) != 1 or not isinstance(number, int):
                 raise RemoteProtocolError(f"unexpected message {message.get('type')!r} from the router")
-            segment = Segment(fds[0], number, geometry.chunk_size, geometry.chunks, self._owner, create=False)
+            cells = geometry.chunk_size, geometry.chunks
+            segment = Segment(fds[0], number, *cells, self._owner, create=False, writable=False)
         except BaseException:
             for fd in fds:
                 os.close(fd)

@@ -306,7 +306,7 @@ def test_a_segment_that_cannot_be_mapped_leaves_no_descriptor(monkeypatch: pytes
     """When the mapping fails, the new memory is given back."""
     before = len(os.listdir("/proc/self/fd"))
 
-    def fail(*_: int) -> None:
+    def fail(*_: int, **__: bool) -> None:
         raise OSError(12, "Cannot allocate memory")
 
     monkeypatch.setattr("bridge.ipc.segment.map_memory", fail)
@@ -328,3 +328,45 @@ def test_shares(pool: SegmentPool, segment: Segment) -> None:
     assert pool.share() == 64
     pool.release(run[0], run[1], 4)
     assert pool.share() == 128
+
+
+def test_what_only_its_maker_writes() -> None:
+    """A segment of requests is read by workers: no way leads to writing it, and its maker still does."""
+    segment = Segment.create(3, 64, 8, 1, shared=False)
+    again = os.open(f"/proc/self/fd/{segment.fd}", os.O_RDWR)
+    for fd in (segment.fd, again):
+        with pytest.raises(PermissionError):
+            mmap.mmap(fd, 4096)
+        with pytest.raises(PermissionError):
+            os.pwrite(fd, b"x", 0)
+        with pytest.raises(PermissionError):
+            os.ftruncate(fd, 0)
+        with pytest.raises(PermissionError):
+            fcntl.fcntl(fd, fcntl.F_ADD_SEALS, fcntl.F_SEAL_WRITE)
+        with pytest.raises(PermissionError):
+            os.posix_fallocate(fd, 0, 1 << 20)
+    os.close(again)
+    reader = Segment(os.dup(segment.fd), 3, 64, 8, 9, create=False, writable=False)
+    assert segment.claim(64, 64) == (0, 64)
+    segment.write(0, b"hello")
+    assert reader.read(0, 5) == b"hello"
+    with pytest.raises(TypeError):
+        reader.write(0, b"other")
+    reader.close()
+    segment.close()
+
+
+def test_a_kernel_that_cannot_seal_against_writing(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Without that seal, or without memfd, it is said once what is not prevented, and workers still map to read."""
+    segment_module._warn_writable.cache_clear()
+    monkeypatch.setattr(segment_module, "_SEAL_FUTURE_WRITE", 1 << 20)
+    for number in range(2):
+        segment = Segment.create(number, 64, 8, 1, shared=False)
+        reader = Segment(os.dup(segment.fd), number, 64, 8, 9, create=False, writable=False)
+        with pytest.raises(TypeError):
+            reader.write(0, b"other")
+        reader.close()
+        segment.close()
+    assert caplog.text.count("cannot seal") == 1

@@ -60,9 +60,8 @@ class WorkerByHand:
             message, fds = received
             if message["type"] == "segment":
                 geometry = self._geometry
-                self.segments[message["segment"]] = Segment(
-                    fds[0], message["segment"], geometry.chunk_size, geometry.chunks, self.number, create=False
-                )
+                number, cells = message["segment"], (geometry.chunk_size, geometry.chunks)
+                self.segments[number] = Segment(fds[0], number, *cells, self.number, create=False, writable=False)
             else:
                 assert message["type"] == "body"
                 assert message["stream"] not in self.files
