@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import re
+from codecs import BOM_UTF8
 from typing import Any, NoReturn
 
 from bridge.errors import ConfigError
@@ -19,7 +20,7 @@ _SPACE = re.compile(r"(?:[ \t\r\n]+|//[^\n]*|/\*.*?\*/)*", re.DOTALL)
 _NUMBER = re.compile(r"-?(?:0|[1-9][0-9]*)(\.[0-9]+)?([eE][-+]?[0-9]+)?")
 _STRING = re.compile(r'"(?:[^"\\\x00-\x1f]|\\["\\/bfnrt]|\\u[0-9a-fA-F]{4})*')
 _WORDS = {"true": True, "false": False, "null": None}
-_BARE = re.compile(r"[^\s,:\[\]{}\"]+")
+_BARE = re.compile(r"(?:(?!/[/*])[^\s,:\[\]{}\"])+")
 
 
 class Document:
@@ -38,10 +39,11 @@ class Document:
         self._text = ""
         self._members: dict[str, int] = {}  # where the name of a member stands
         self._values: dict[str, int] = {"": 0}
+        data = data.removeprefix(BOM_UTF8)
         try:
-            self._text = data.decode("utf-8-sig")
+            self._text = data.decode()
         except UnicodeDecodeError as error:
-            self._text = data[: error.start].decode("utf-8-sig")
+            self._text = data[: error.start].decode()
             self._fail(len(self._text), f"expected UTF-8, found the byte {data[error.start]:#04x}")
         value, end = self._value(self._skip(0), "", 0)
         if (end := self._skip(end)) < len(self._text):

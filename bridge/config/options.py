@@ -45,6 +45,9 @@ def assign(settings: Settings, assignment: str) -> Settings:
         place = inner
     variable = names[-2:-1] == ["environment"]
     if not variable and (names[-1] not in place or isinstance(place[names[-1]], dict)):
+        if isinstance(place.get(names[-1]), dict):
+            inside = ", ".join(place[names[-1]]) or "NAME"
+            raise ConfigError(option, f"{path!r} is a group: expected {path}.NAME=VALUE with one of {inside}")
         raise ConfigError(option, f"there is no setting {path!r}{near_miss(names[-1], place)}")
     place[names[-1]] = text if variable else value
     try:
@@ -122,8 +125,7 @@ def from_options(target: str, environment: Mapping[str, str], **options: Unpack[
         if name in _OF_APPLICATION:
             application[_OF_APPLICATION[name]] = value
         elif name == "forwarded_allow_ips":
-            parts = value.split(",") if isinstance(value, str) else value
-            general[name] = [part.strip() if isinstance(part, str) else part for part in parts]
+            general[name] = [part.strip() for part in value.split(",")] if isinstance(value, str) else value
         elif name == "access_log":
             document[name] = value
         elif name not in ("bind", "set"):
@@ -131,14 +133,21 @@ def from_options(target: str, environment: Mapping[str, str], **options: Unpack[
     if "graceful_timeout" in general:
         application["graceful_timeout"] = general["graceful_timeout"]
     settings = from_json(Settings, document)
-    for assignment in options.get("set", ()):
+    assignments = options.get("set", ())
+    if not _are_strings(assignments):
+        raise ConfigError("set", f"expected an array of strings, found {found(assignments)}")
+    for assignment in assignments:
         settings = assign(settings, assignment)
     return settings
 
 
+def _are_strings(value: object) -> bool:
+    return isinstance(value, list | tuple) and all(isinstance(one, str) for one in value)
+
+
 def _addresses(value: Any) -> Sequence[str]:
     addresses = [value] if isinstance(value, str) else value
-    if not isinstance(addresses, list | tuple) or not addresses or not all(isinstance(one, str) for one in addresses):
+    if not addresses or not _are_strings(addresses):
         raise ConfigError("/listeners", f"expected a string or an array of strings, found {found(value)}")
     return addresses
 
@@ -167,6 +176,8 @@ def _defaults(environment: Mapping[str, str]) -> dict[str, Any]:
 
 def _number(environment: Mapping[str, str], name: str, most: int) -> int:
     text = environment[name]
-    if not (text.isascii() and text.isdigit()) or not 0 < int(text) <= most:
-        raise ConfigError(f"environment variable {name}", f"expected a whole number from 1 to {most}, found {text!r}")
+    short = len(text) <= len(str(most))
+    if not (short and text.isascii() and text.isdigit()) or not 0 < int(text) <= most:
+        reason = f"expected a whole number from 1 to {most}, found {found(text)}"
+        raise ConfigError(f"environment variable {name}", reason)
     return int(text)

@@ -133,7 +133,7 @@ def found(value: object) -> str:
         return "true" if value else "false"
     if isinstance(value, str):
         return f"the string {value[:60]!r}" + "…" * (len(value) > 60)
-    return f"{value:g}" if isinstance(value, float) else f"{value!r}"
+    return repr(value)
 
 
 def _with_defaults(value: Any) -> Any:

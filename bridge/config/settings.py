@@ -27,7 +27,7 @@ class Range(NamedTuple):
 
     def expected(self, value: float) -> str:
         """What is expected instead of `value`; empty if it is right."""
-        return "" if self.least <= value <= self.most else f"{self.least:g} to {self.most:g}"
+        return "" if self.least <= value <= self.most else f"{self.least} to {self.most}"
 
 
 class OneOf(NamedTuple):

@@ -27,6 +27,7 @@ class Goal:
 GOALS = (
     Goal("hello-asgi", MANY, "uvicorn", 0.95),
     Goal("hello-wsgi", MANY, "granian", 0.5, microseconds=15.0),
+    Goal("upload-asgi", FEW, "uvicorn", 0.6),
     Goal("upload-wsgi", FEW, "granian", 1.0),
 )
 

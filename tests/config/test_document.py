@@ -34,6 +34,7 @@ def test_comments_and_byte_order_mark() -> None:
     """Both kinds of comments may stand wherever white space may, and a byte order mark is passed over."""
     text = '\ufeff// a\n{/**/"a" /* : */ : // {\n [1 /* * / */ , 2 // ]\n ] } // end'
     assert value(text) == {"a": [1, 2]}
+    assert value("[8/* each */, true// yes\n, null/**/]") == [8, True, None]
     assert value('{"//": "/* no */ // comment"}') == {"//": "/* no */ // comment"}
 
 
@@ -70,10 +71,14 @@ def test_what_is_no_json_is_located(text: str, place: str, reason: str) -> None:
     assert str(caught.value) == f"f:{place}: {reason}"
 
 
-def test_bytes_that_are_no_text() -> None:
+@pytest.mark.parametrize("mark", [b"", b"\xef\xbb\xbf"], ids=["", "byte order mark"])
+@pytest.mark.parametrize(
+    ("data", "place"), [(b'{\n "\xe9": 1}', "2:3"), ('{"€€a'.encode() + b"\xe9", "1:6"), (b"\xe9", "1:1")]
+)
+def test_bytes_that_are_no_text(mark: bytes, data: bytes, place: str) -> None:
     """What is not UTF-8 is located too."""
-    with pytest.raises(ConfigError, match="f:2:3: expected UTF-8, found the byte 0xe9"):
-        Document(b'{\n "\xe9": 1}', "f")
+    with pytest.raises(ConfigError, match=f"f:{place}: expected UTF-8, found the byte 0xe9"):
+        Document(mark + data, "f")
 
 
 def test_places() -> None:

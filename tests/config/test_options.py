@@ -34,7 +34,8 @@ def test_assign_replaces_one_value() -> None:
         ("http.max_body_size", "expected NAME=VALUE"),
         ("htp.max_body_size=1", "there is no group 'htp'; did you mean 'http'?"),
         ("http.max_bodysize=1", "did you mean 'max_body_size'?"),
-        ("http=1", "there is no setting 'http'"),
+        ("http=1", "'http' is a group: expected http.NAME=VALUE with one of header_read_timeout, "),
+        ("application.environment=1", "expected application.environment.NAME=VALUE"),
         ("backlog.x=1", "there is no group 'backlog'"),
         ("aplication.threads=1", "did you mean 'application'?"),
         ("bcklog=1", "did you mean 'backlog'?"),
@@ -96,7 +97,9 @@ def test_environment_gives_defaults() -> None:
     assert (settings.applications["app"].processes, settings.forwarded_allow_ips) == (2, ("::1",))
 
 
-@pytest.mark.parametrize(("name", "text"), [("PORT", "http"), ("PORT", "65536"), ("WEB_CONCURRENCY", "0")])
+@pytest.mark.parametrize(
+    ("name", "text"), [("PORT", "http"), ("PORT", "65536"), ("PORT", "5" * 5000), ("WEB_CONCURRENCY", "0")]
+)
 def test_wrong_environment(name: str, text: str) -> None:
     """A variable that is no such number is named in the error."""
     with pytest.raises(ConfigError, match=f"environment variable {name}"):
@@ -122,6 +125,13 @@ def test_wrong_kind_of_addresses(bind: Any) -> None:
     """Addresses are strings."""
     with pytest.raises(ConfigError, match="expected a string or an array of strings"):
         config.from_options("m", {}, bind=bind)
+
+
+@pytest.mark.parametrize("options", [{"forwarded_allow_ips": 5}, {"set": None}, {"set": "backlog=5"}, {"set": [5]}])
+def test_wrong_kind_of_lists(options: Any) -> None:
+    """What is to be a list of strings and is none is refused in words."""
+    with pytest.raises(ConfigError, match=r"expected (a string or )?an array"):
+        config.from_options("m", {}, **options)
 
 
 def test_several_applications_are_named_in_assignments() -> None:

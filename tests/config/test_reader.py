@@ -91,7 +91,7 @@ AT_ROOT: list[tuple[Any, str, str]] = [
     (
         {"settings": {"http": {"idle_timeout": -1}}},
         "/settings/http/idle_timeout",
-        "expected 0 to 3.16224e+07, found -1",
+        "expected 0 to 31622400, found -1",
     ),
     (
         {"settings": {"http": {"max_body_size": []}}},
@@ -120,6 +120,8 @@ AT_APPLICATION: list[tuple[Any, str, str]] = [
     ({"processes": 0}, "/processes", "expected 1 to 1024, found 0"),
     ({"processes": True}, "/processes", "expected an integer number, found true"),
     ({"processes": 1.5}, "/processes", "expected an integer number, found 1.5"),
+    ({"processes": 1.0}, "/processes", "expected an integer number, found 1.0"),
+    ({"limits": {"queue_length": 2000000}}, "/limits/queue_length", "expected 1 to 1048576, found 2000000"),
     ({"processes": {"max": 2}}, "/processes", "expected an integer number, found an object, which is not served yet"),
     ({"factory": 1}, "/factory", "expected a boolean, found 1"),
     ({"path": 5}, "/path", "expected a string or an array of strings, found 5"),
