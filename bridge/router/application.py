@@ -162,6 +162,7 @@ class Application(Admission):
             segment = Segment.create(number, memory.chunk_size, memory.chunks, ROUTER, memfd=memory.memfd)
             port, block = handshake.create_port(self.geometry, ROUTER, memfd=memory.memfd)
             port.join(link, Doorbell(), Doorbell(), segment)
+            port.bell.fileno()  # now, where it may fail
             waiters = self._waiters.take(self._threads)
             if len(waiters) < self._threads:
                 raise OSError(f"no room for the threads of another worker of {self.settings.name!r}")
@@ -171,8 +172,8 @@ class Application(Admission):
             self.log.error("worker %d (pid %d) cannot be taken in: %s", number, pid, error)
             self._on_cut(number, "it could not be taken in")
             return
-        fds = (self._generation.block, block, port.peer_bell.fileno(), port.bell.fileno(), segment.fd)
-        bells = tuple(bell.fileno() for bell in waiters.values())
+        fds = (self._generation.block, block, port.peer_bell.descriptor, port.bell.descriptor, segment.fd)
+        bells = tuple(bell.descriptor for bell in waiters.values())
         worker = WorkerPort(number, pid, port, waiters, self)
         self.workers[number] = worker
         try:

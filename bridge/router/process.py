@@ -74,8 +74,8 @@ def room_for_clients(settings: config.Settings) -> int:
     own = OWN_FILES + 2 * len(settings.listeners)
     for application in settings.applications.values():
         limit = application.limits.shm or memory.limit
-        # Two generations of workers: link, two bells and a segment each, and a bell for each thread.
-        own += 2 * application.processes * (4 + application.threads)
+        # Two generations of workers: link, two bells, what hears one, and a segment each, and a bell for each thread.
+        own += 2 * application.processes * (5 + application.threads)
         own += limit // (memory.chunk_size * memory.chunks) * 9 // 8 + 2
     return most - min(own, most * 3 // 4)
 

@@ -52,7 +52,7 @@ class RequestThread:
         self._leaving = False
         self._stirred = Doorbell()
         self._bells = select.epoll()
-        self._bells.register(self._stirred.fileno(), _RUNG)
+        self._bells.register(self._stirred.descriptor, _RUNG)
         # A daemon: one that is stuck in the application must not keep the process alive.
         self._thread = threading.Thread(target=self._run, name=f"request-{index}", daemon=True)
 
@@ -160,9 +160,9 @@ class RequestThread:
             router.fail(error)
             return
         self._seats.append(seat)
-        self._bells.register(seat.bell.fileno(), _RUNG)
+        self._bells.register(seat.bell.descriptor, _RUNG)
 
     def _get_up(self, seat: Seat) -> None:
         self._seats.remove(seat)
-        self._bells.unregister(seat.bell.fileno())
+        self._bells.unregister(seat.bell.descriptor)
         seat.close()

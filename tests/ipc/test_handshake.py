@@ -18,6 +18,7 @@ from bridge.ipc.doorbell import Doorbell
 from bridge.ipc.link import Link
 from bridge.ipc.port import ROUTER, Geometry, Port
 from bridge.ipc.segment import Segment, create_memory
+from tests.ipc.rings import heard, rung
 
 GEOMETRY = Geometry(item_size=128, queue=4, slots=16, waiters=2, chunk_size=64, chunks=8, window=512)
 
@@ -57,9 +58,9 @@ def offer(request: pytest.FixtureRequest, recwarn: pytest.WarningsRecorder) -> I
     handshake.open_application_block(block, GEOMETRY, ROUTER, create=True)
     port, fd = handshake.create_port(GEOMETRY, ROUTER, memfd=memfd)
     segment = Segment.create(7, GEOMETRY.chunk_size, GEOMETRY.chunks, ROUTER, memfd=memfd)
-    port.join(ours, Doorbell(), Doorbell(), segment)
+    port.join(ours, heard(Doorbell()), Doorbell(), segment)
     bells = Doorbell(), Doorbell()
-    fds = (block, fd, port.peer_bell.fileno(), port.bell.fileno(), segment.fd, *(bell.fileno() for bell in bells))
+    fds = (block, fd, port.peer_bell.descriptor, port.bell.descriptor, segment.fd, *(bell.descriptor for bell in bells))
     yield Offer(port, fds, theirs)
     for bell in bells:
         bell.close()
@@ -80,9 +81,10 @@ def test_both_sides_are_joined(offer: Offer) -> None:
     port.send(b"hello")
     assert offer.port.incoming.drain(8) & COUNT == 1
     port.peer_bell.ring()
-    assert os.eventfd_read(offer.port.bell.fileno()) == 1
+    assert rung(offer.port.bell)
+    heard(port.bell)
     offer.port.peer_bell.ring()
-    assert os.eventfd_read(port.bell.fileno()) == 1
+    assert rung(port.bell)
     first, _ = port.segment.claim(64, 64)
     assert offer.port.segment.chunks.transfer(first, 1, 7, ROUTER)
     stream = attachment.tracking.arm(3)
@@ -112,8 +114,9 @@ def test_handles_of_another_thread(offer: Offer) -> None:
     handles.segment.write(first, b"body")
     assert offer.port.segment.read(first, 4) == b"body"
     for bell, fd in zip(attachment.bells, offer.fds[-2:], strict=True):
-        os.eventfd_write(fd, 1)
-        assert os.eventfd_read(bell.fileno()) == 1
+        heard(bell)
+        os.eventfd_write(fd, 0)
+        assert rung(bell)
         bell.close()
     handles.segment.close()
     attachment.port.close()

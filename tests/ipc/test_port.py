@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import select
 from collections.abc import Iterator
 
 import pytest
@@ -16,6 +15,7 @@ from bridge.ipc.handshake import create_port
 from bridge.ipc.link import Link
 from bridge.ipc.port import ROUTER, WAITER, Geometry, Port
 from bridge.ipc.segment import Segment, map_memory
+from tests.ipc.rings import heard, ringing
 
 GEOMETRY = Geometry(item_size=128, queue=4, slots=16, waiters=2, chunk_size=64, chunks=8, window=512)
 Pair = tuple[Port, Port]
@@ -28,11 +28,11 @@ def ends() -> Iterator[Pair]:
     worker = Port(map_memory(fd, 2 * GEOMETRY.queue_bytes), GEOMETRY, 2, create=False)
     os.close(fd)
     links = Link.pair()
-    bells = Doorbell(), Doorbell()
+    bells = heard(Doorbell()), heard(Doorbell())
     segment = Segment.create(2, GEOMETRY.chunk_size, GEOMETRY.chunks, ROUTER)
     other = Segment(os.dup(segment.fd), 2, GEOMETRY.chunk_size, GEOMETRY.chunks, 2, create=False)
     router.join(links[0], bells[0], bells[1], segment)
-    worker.join(links[1], Doorbell(os.dup(bells[1].fileno())), Doorbell(os.dup(bells[0].fileno())), other)
+    worker.join(links[1], heard(Doorbell(os.dup(bells[1].descriptor))), Doorbell(os.dup(bells[0].descriptor)), other)
     yield router, worker
     router.close()
     worker.close()
@@ -47,11 +47,6 @@ def take(queue: Queue) -> list[bytes]:
             length = int.from_bytes(queue.batch[start : start + 4], "little")
             found.append(bytes(queue.batch[start + 8 : start + 8 + length]))
     return found
-
-
-def ringing(bell: Doorbell) -> bool:
-    """Whether the bell was rung."""
-    return bool(select.select([bell], [], [], 0)[0])
 
 
 def test_both_directions(ends: Pair) -> None:

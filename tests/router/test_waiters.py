@@ -11,6 +11,7 @@ import pytest
 from bridge.core import Queue
 from bridge.ipc.doorbell import Doorbell
 from bridge.router.waiters import Waiters
+from tests.ipc.rings import heard, rung
 
 
 def queue_of(waiters: int) -> Queue:
@@ -19,20 +20,14 @@ def queue_of(waiters: int) -> Queue:
     return Queue(memory, capacity=4, item_size=32, waiters=waiters, owner=1, create=True)
 
 
-def rung(bell: Doorbell) -> bool:
-    """Whether it was rung since the last look."""
-    try:
-        return os.eventfd_read(bell.fileno()) > 0
-    except BlockingIOError:
-        return False
-
-
 def test_each_thread_has_a_bell() -> None:
     """Numbers and bells are given away once, come back when they are not needed, and are then others' to have."""
     waiters = Waiters(queue_of(5), 5)
     first, second = waiters.take(2), waiters.take(3)
     assert [*first, *second] == [0, 1, 2, 3, 4]
     assert waiters.take(1) == {}
+    for bell in (*first.values(), *second.values()):
+        heard(bell)
     waiters.ring(4)
     assert [rung(bell) for bell in (*first.values(), *second.values())] == [False, False, False, True, False]
     waiters.give_back(first)
@@ -44,6 +39,7 @@ def test_the_dead_are_not_rung() -> None:
     queue = queue_of(3)
     waiters = Waiters(queue, 3)
     dead, alive = waiters.take(1), waiters.take(1)
+    heard(alive[1])
     assert queue.doze(1)
     assert queue.doze(0)
     ring = queue.push(b"x")
@@ -62,7 +58,7 @@ def test_the_dead_are_not_rung() -> None:
 def test_a_loop_is_one_waiter() -> None:
     """The others are free again, and the first has the bell of the port, which rings once for what was missed."""
     waiters = Waiters(queue_of(3), 3)
-    taken, port = waiters.take(3), Doorbell()
+    taken, port = waiters.take(3), heard(Doorbell())
     waiters.join(taken, port)
     assert taken == {0: port}
     assert rung(port)

@@ -11,11 +11,11 @@ from collections.abc import Callable
 
 import pytest
 
-from bridge.ipc.doorbell import Doorbell
 from bridge.ipc.message import ABORT, BATON, HEADER, LAST
 from bridge.ipc.port import Geometry
 from bridge.worker.thread import RequestThread
 from bridge.worker.types import SyncStream
+from tests.ipc.rings import rung
 from tests.worker.thread_rig import HEAD, NORMAL, PATIENCE, TINY, RouterSide, until
 
 SHORT = HEAD[-24:]
@@ -124,17 +124,10 @@ def test_a_thread_that_leaves_passes_its_ring_on() -> None:
         seats = [side.seat(0), side.seat(1)]
         assert seats[0].next(None) is seats[1].next(None) is None
         side.publish()  # rings one of them
-        rung = [_rung(bell) for bell in side.bells]
-        assert sorted(rung) == [False, True]
-        seats[rung.index(True)].leave()
-        assert _rung(side.bells[rung.index(False)])
-
-
-def _rung(bell: Doorbell) -> bool:
-    try:
-        return os.eventfd_read(bell.fileno()) > 0
-    except BlockingIOError:
-        return False
+        first = [rung(bell) for bell in side.bells]
+        assert sorted(first) == [False, True]
+        seats[first.index(True)].leave()
+        assert rung(side.bells[first.index(False)])
 
 
 def test_the_baton_of_another_worker() -> None:

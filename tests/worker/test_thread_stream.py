@@ -13,6 +13,7 @@ from bridge.errors import RemoteProtocolError, StreamCancelled
 from bridge.ipc.message import ABORT, ACK, BATON, DATA, FILE, HEADER, LAST, PART, RESPONSE
 from bridge.ipc.port import Geometry
 from bridge.ipc.stream import Event
+from tests.ipc.rings import rung
 from tests.worker.thread_rig import HEAD, NORMAL, TINY, RouterSide, Side, pattern, until
 
 BLOCK = b"a: b\r\n"
@@ -253,7 +254,7 @@ def test_an_answer_that_is_given_up_hides_no_other() -> None:
         side.cancel(1 << 32)
         with pytest.raises(StreamCancelled):
             stream.respond(200, BLOCK, 0, 0, b"", False)
-        assert os.eventfd_read(side.port.bell.fileno()) == 1
+        assert rung(side.port.bell)
         assert seat.next(stream) is None
 
 

@@ -23,6 +23,7 @@ from bridge.ipc.stream import Event
 from bridge.worker.seat import Seat
 from bridge.worker.thread_router import ThreadRouter
 from bridge.worker.thread_stream import ThreadStream
+from tests.ipc.rings import heard
 
 NORMAL = Geometry(item_size=1024, queue=256, slots=512, waiters=8, chunk_size=16384, chunks=64, window=1 << 18)
 TINY = Geometry(item_size=128, queue=4, slots=16, waiters=8, chunk_size=64, chunks=16, window=512)
@@ -66,10 +67,10 @@ class RouterSide:
         self.port, block = handshake.create_port(geometry, ROUTER, memfd=True)
         self.segment = Segment.create(WORKER, geometry.chunk_size, geometry.chunks, ROUTER)
         self.requests = Segment.create(REQUESTS, geometry.chunk_size, geometry.chunks, ROUTER)
-        self.port.join(self.link, Doorbell(), Doorbell(), self.segment)
-        self.bells = [Doorbell() for _ in range(threads)]
-        fds = (self.block, block, self.port.peer_bell.fileno(), self.port.bell.fileno(), self.segment.fd)
-        bells = tuple(bell.fileno() for bell in self.bells)
+        self.port.join(self.link, heard(Doorbell()), Doorbell(), self.segment)
+        self.bells = [heard(Doorbell()) for _ in range(threads)]
+        fds = (self.block, block, self.port.peer_bell.descriptor, self.port.bell.descriptor, self.segment.fd)
+        bells = tuple(bell.descriptor for bell in self.bells)
         handshake.offer(self.link, version, geometry, (WORKER, list(range(threads))), fds + bells)
         os.close(block)
         self.failed = threading.Event()
@@ -83,7 +84,7 @@ class RouterSide:
             assert self.attached()
         self._free = list(range(geometry.slots))
         self._got: list[Message] = []
-        self._stop = Doorbell()
+        self._stop = heard(Doorbell())
         self._main = threading.Thread(target=self._play_main) if join else None
 
     def __enter__(self) -> Self:
