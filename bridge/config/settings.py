@@ -144,6 +144,13 @@ class Limits:
     """`limits` of an application."""
 
     shm: Annotated[int | None, Range(1024, 1 << 46)] = None  #: as `memory.limit`, for this application alone
+    #: that the application neither writes nor reads, although the client does its part; then 504, or the connection
+    #: is cut; 0 = off
+    timeout: Seconds = 0.0
+    run_timeout: Seconds = 0.0  #: Bridge: from the beginning of a run to its end; then the same; 0 = off
+    #: Bridge: a request that nobody waits for any more has so long to end by itself; then its task is cancelled (ASGI);
+    #: None = never
+    cancel_grace: Seconds | None = None
     queue_length: Annotated[int, Range(1, 1 << 20)] = 16384  #: Bridge: requests that may wait for a worker; else 503
 
 
@@ -172,6 +179,8 @@ class Application:
     #: Bridge: a worker whose loop stands still that long is killed; 0 = never
     liveness_timeout: Seconds = 60.0
     queue_timeout: Seconds = 30.0  #: Bridge: a request may wait that long for a worker; then 503
+    #: Bridge: a GET, HEAD, OPTIONS or TRACE whose worker has died before it answered is run once more by another one
+    retry_safe: bool = False
     reload: bool = False  #: Bridge: restart the workers when a source file changes
     name: str = "app"  #: its key in `applications`; not written there a second time
 

@@ -23,7 +23,7 @@ HONOURED = frozenset(
         *("control_socket_mode", "control_socket_disable", "user", "group", "initgroups", "raw_env"),
         # workers
         *("threads", "worker_connections", "max_requests", "max_requests_jitter", "timeout", "graceful_timeout"),
-        *("reload", "reload_engine", "reload_extra_files", "root_path"),
+        *("reload", "reload_engine", "reload_extra_files", "root_path", "asgi_disconnect_grace_period"),
         # the router
         *("keepalive", "limit_request_line", "limit_request_fields", "limit_request_field_size", "tmp_upload_dir"),
         "forwarded_allow_ips",
@@ -57,7 +57,6 @@ WARNED = {
     "enable_backlog_metric": "that metric is not sent",
     "asgi_loop": "workers always run on uvloop",
     "asgi_lifespan": "lifespan is always tried, and an application without it is served",
-    "asgi_disconnect_grace_period": "a request whose client has left is told, and never cancelled",
     "websocket_max_message_size": "WebSockets are not served yet",
     "http_protocols": "only HTTP/1.1 is served",
     "http2_cleartext": "only HTTP/1.1 is served",
@@ -191,6 +190,7 @@ def from_gunicorn(
         graceful_timeout=float(cfg.graceful_timeout),
         start_timeout=max(START, timeout) if timeout else 0.0,
         liveness_timeout=timeout,
+        limits=config.Limits(cancel_grace=_grace(cfg, interface)),
     )
     settings = config.single(
         application,
@@ -204,6 +204,12 @@ def from_gunicorn(
         graceful_timeout=float(cfg.graceful_timeout),
     )
     return config.from_json(config.Settings, config.to_json(settings))
+
+
+def _grace(cfg: Any, interface: str) -> float | None:
+    # gunicorn's default of 3 seconds is nobody's wish: to be cancelled breaks applications that have never been.
+    asked = interface == "asgi" and is_changed(cfg, "asgi_disconnect_grace_period")
+    return float(cfg.asgi_disconnect_grace_period) if asked else None
 
 
 def _http(cfg: Any) -> config.Http:

@@ -39,6 +39,8 @@ ACCEPTED = 9  #: total of connections (router)
 QUEUED = 10  #: requests that wait for a worker now (router)
 EXPIRED = 11  #: total of requests refused because no worker took them in time (router)
 TURNED_AWAY = 12  #: total of requests refused because too many waited (router)
+TIMED_OUT = 13  #: total of requests given up because the application took too long (router)
+REPEATED = 14  #: total of requests that another worker got when the one that was running them had died (router)
 
 
 class State(IntEnum):

@@ -64,7 +64,7 @@ class Admission:
         self.pace = Pace(time.monotonic)
         self.tally = Tally(settings.name)
         self._requests = self.line.requests
-        self._deadlines = Deadlines(self, settings.queue_timeout)
+        self._deadlines = Deadlines(self, settings.queue_timeout, settings.limits)
         self._room = 0  # published requests that the workers' limits allow
         self._pumping = False
         self._broken = False  # it could not be started, says main

@@ -31,7 +31,7 @@ class Collected:
 
     Attributes:
         size: bytes that have arrived.
-        stream, port: as of an `Upload`.
+        stream, port, consumed, hungry: as of an `Upload`.
 
     Args:
         source: the connection that the bytes come from.
@@ -42,6 +42,8 @@ class Collected:
         size: bytes of the whole body, or UNKNOWN.
         done: called once: all of it is here (None), or it cannot be kept.
     """
+
+    hungry = False  # everything is here
 
     __slots__ = (
         "_complete",
@@ -61,6 +63,7 @@ class Collected:
         "_total",
         "_waiting",
         "_waits",
+        "consumed",
         "port",
         "size",
         "stream",
@@ -77,6 +80,7 @@ class Collected:
         done: Callable[[OSError | None], None],
     ) -> None:
         self.stream = 0
+        self.consumed = 0
         self.port: WorkerPort | None = None
         self.size = 0
         self._source = source
@@ -152,12 +156,14 @@ class Collected:
     def known(self, port: WorkerPort) -> None:
         """The worker that runs the request is known."""
         self.port = port
+        self._sent = False
 
     def wanted(self, consumed: int) -> None:
         """The worker reads: it gets the file; or it has consumed so many bytes, and their chunks are free."""
         if self._spool is not None:
             self._send_file(self._spool)
             return
+        self.consumed += consumed
         self._consumed += consumed
         while self._runs and self._consumed >= self._runs[0].filled:
             run = self._runs.pop(0)

@@ -1,19 +1,22 @@
-"""Who waits too long: one look at all requests of an application, now and then.
+"""Who waits too long, and what runs too long: one look at all requests of an application, now and then.
 
-No request has a timer, and one that is answered in time is looked at by nobody. While there are requests a timer looks
-for those whose deadline is over; while some of them wait in the line another one lets that decide about its order.
+No request has a timer, and one that is answered soon is looked at by nobody. While there are requests a timer looks for
+those whose deadline is over; while some of them wait in the line another one lets that decide about its order. What a
+request has done is not noted down as it does it: it is compared with what it had done at the last look.
 """
 
 from __future__ import annotations
 
 import asyncio
+from math import inf
 from typing import Any, Protocol
 
+from bridge import config
 from bridge.router.line import Line
 from bridge.router.pace import Pace
 
 LOOK = 0.05  #: seconds between two looks at the line
-PARTS = 32  #: a deadline may be noticed so many parts of it too late …
+PARTS = 16  #: a deadline is noticed about so many parts of it too late, never too early …
 SOONEST, LATEST = 0.01, 1.0  #: … but no sooner and no later than so many seconds
 
 
@@ -37,23 +40,28 @@ class Deadlines:
 
     Args:
         owner: the application.
-        timeout: seconds that a request may wait for a worker.
+        queue: seconds that a request may wait for a worker.
+        limits: of the application; `timeout` and `run_timeout` are meant.
 
     Attributes:
         awake: a timer is on its way that looks at all requests; else `wake` is to be called when one comes.
         looking: the same for the line, and `look`.
     """
 
-    __slots__ = ("_ended", "_interval", "_look", "_owner", "_timer", "awake", "looking")
+    __slots__ = ("_ended", "_interval", "_look", "_owner", "_run", "_runs", "_silence", "_timer", "awake", "looking")
 
-    def __init__(self, owner: Owner, timeout: float) -> None:
+    def __init__(self, owner: Owner, queue: float, limits: config.Limits) -> None:
         self.awake = False
         self.looking = False
         self._owner = owner
-        self._interval = min(max(timeout / PARTS, SOONEST), LATEST)
+        self._run = limits.run_timeout or inf
+        self._silence = limits.timeout or inf
+        self._interval = min(max(min(queue, self._run, self._silence) / PARTS, SOONEST), LATEST)
         self._timer: asyncio.TimerHandle | None = None
         self._look: asyncio.TimerHandle | None = None
         self._ended = 0
+        #: What runs, if that is limited: when it was first seen, what it had done, when that was seen first.
+        self._runs: dict[Any, tuple[float, Any, float]] = {}
 
     def wake(self) -> None:
         """A request has come."""
@@ -85,9 +93,26 @@ class Deadlines:
             # Published to workers that do not look; who is running has met this deadline.
             if exchange.due <= now and owner.is_queued(exchange.stream):
                 owner.expire(exchange)
+        if self._run < inf or self._silence < inf:
+            self._look_at_runs(now)
         self.awake = False
         if requests or owner.exchanges:
             self.wake()
+
+    def _look_at_runs(self, now: float) -> None:
+        owner = self._owner
+        before, self._runs = self._runs, {}
+        for exchange in list(owner.exchanges.values()):
+            if exchange not in before and owner.is_queued(exchange.stream):
+                continue
+            done = exchange.sign_of_life()
+            begun, was_done, since = before.get(exchange, (now, None, now))
+            if done != was_done or exchange.waits_for_client():
+                since = now
+            if now - begun >= self._run or now - since >= self._silence:
+                exchange.time_out()
+            else:
+                self._runs[exchange] = (begun, done, since)
 
     def _look_at_line(self) -> None:
         owner = self._owner

@@ -1,16 +1,7 @@
-"""One HTTP request joined to one stream. Every ending of a request lives here.
+"""One HTTP request joined to one stream: what the worker says is checked, and what it answers goes to the client.
 
-    done                      a message with LAST                     over at once
-    client gone, not begun    the cancel wins the tracking word       over at once; the application never sees it
-    client gone, begun        CANCEL to the worker                    over when the worker has confirmed
-    worker died               502 before the head, a cut connection behind it; not begun = published again
-    worker broke the protocol the same, and the worker is ended
-    response cannot go on     ABORT from the worker                   502 before the head, a cut connection behind it
-    no worker in time         503, from the line or by a cancel       over at once; the application never sees it
-    line full                 503 at once
-    head fits no segment      431 at once
-
-Whichever it is, `_end` runs once: it gives back memory and the stream's number, and tells the access log.
+Of the parts of an exchange this is the one that the worker talks to. `request` is what the worker gets, `endings` what
+becomes of both sides when it is over.
 """
 
 from __future__ import annotations
@@ -22,10 +13,8 @@ from bridge.errors import RemoteProtocolError
 from bridge.ipc.message import (
     ABORT,
     ACK,
-    CANCEL,
     DATA,
     FILE,
-    HEADER,
     LAST,
     PART,
     RESPONSE,
@@ -33,16 +22,13 @@ from bridge.ipc.message import (
     UNKNOWN,
     WANT,
 )
-from bridge.ipc.stream import Event, State
-from bridge.router.application import Application
-from bridge.router.framing import Framing, check_block
-from bridge.router.http1 import Connection
+from bridge.router.endings import Endings
+from bridge.router.framing import check_block
 from bridge.router.outflow import Outflow
-from bridge.router.request import Request
 from bridge.router.worker_port import WorkerPort
 
 
-class Exchange(Request):
+class Exchange(Endings):
     """See the head of the file. Made by the service for each request.
 
     Args:
@@ -53,29 +39,7 @@ class Exchange(Request):
         https: whether the client's side is https.
     """
 
-    __slots__ = (
-        "_gone",
-        "_outflow",
-        "_over",
-        "_responding",
-        "_unacknowledged",
-        "on_over",
-        "sent",
-        "status",
-    )
-
-    def __init__(
-        self, application: Application, connection: Connection, block: bytes, framing: Framing, https: bool
-    ) -> None:
-        super().__init__(application, connection, block, framing, https)
-        self.status = 0
-        self.sent = 0  # bytes of response body, for the access log
-        self.on_over: Any = None  # called with the exchange when it is over (access log)
-        self._responding = False
-        self._gone = False
-        self._over = False
-        self._unacknowledged = 0
-        self._outflow: Outflow | None = None  # what a client that may be slow has not taken, of a WSGI response
+    __slots__ = ()
 
     def begin(self, body: bytes, complete: bool) -> None:
         """Ask for a worker. `body` came along with the head; `complete`: it is all of it."""
@@ -265,18 +229,6 @@ class Exchange(Request):
         self._flows([])
         self._flow(flags, b"", None, (file, offset, count))
 
-    def _on_abort(self) -> None:
-        self._stop_flow()
-        if self._gone:
-            self._end()
-        elif self._responding:
-            self._end()
-            self.connection.abort()
-        else:
-            self.status = 502
-            self._end()
-            self.connection.refuse(502)
-
     def _check(self, kept_length: bool) -> bool:
         # The connection has been cut: the client must not take a response of another length for the whole one.
         if not kept_length and not self._gone:
@@ -311,82 +263,3 @@ class Exchange(Request):
         if self._outflow is not None:
             self._outflow.advance()
         self._acknowledge()
-
-    def client_gone(self) -> None:
-        """Nobody waits for the answer any more; nothing is written to the connection from now on."""
-        self._stop_flow()
-        if not self._gone and not self._over:
-            self.application.left(self, answered=self._responding)
-            self._let_go()
-
-    def _let_go(self) -> None:
-        self._gone = True
-        if not self.stream:
-            # In this order: memory that it gives back is used to publish who waits, and that must not be this one.
-            self.application.leave(self)
-            self._end()
-            return
-        tracking = self.application.tracking
-        state = tracking.move(self.stream, Event.CANCEL)
-        if state == State.CANCELLED:
-            self._end()
-        elif state == State.CANCELLING:
-            port = self.port or self.application.workers.get(tracking.owner(self.stream))
-            if port is not None:
-                port.send(HEADER.pack(self.stream, CANCEL, 0, 0, 0, 0, 0, 0))
-
-    def worker_lost(self, state: int) -> bool:
-        """Its worker is gone; True = nothing of it has begun, so another worker may run it."""
-        if self._over:
-            return False
-        if not self._gone and self.port is None and state in (State.QUEUED, State.CLAIMED):
-            # It has not said a word, so whatever there is of the body is still here.
-            self.application.finished(self)
-            self.stream = 0
-            return True
-        if not self._gone:
-            self._gone = True
-            self._stop_flow()
-            self.application.tally.errors += 1
-            if self._responding:
-                self.connection.abort()
-            else:
-                self.status = 502
-                self.connection.refuse(502)
-        self._end()
-        return False
-
-    def refuse(self, status: int) -> None:
-        """Answer in the application's place; nobody has begun to run it."""
-        if self._gone or self._over:
-            return
-        self.application.tally.errors += status >= 500
-        self.status = status
-        self._let_go()
-        self.connection.refuse(status, retry_after=1)
-
-    def _end(self) -> None:
-        if self._over:
-            return
-        self._over = True
-        if self._upload is not None:
-            self._upload.close()
-        if self._head_runs is not None:
-            self._free_head()
-        if self.stream:
-            self.application.finished(self)
-        if self.port is not None and self.port.files:
-            self.port.drop_file(self.stream)
-        if self._outflow is None:
-            self._report()
-
-    def _stop_flow(self) -> None:
-        outflow, self._outflow = self._outflow, None
-        if outflow is not None:
-            outflow.close()
-            if self._over:
-                self._report()
-
-    def _report(self) -> None:
-        if self.on_over is not None:
-            self.on_over(self)

@@ -37,7 +37,9 @@ from bridge.ipc.status import (
     ERRORS,
     EXPIRED,
     QUEUED,
+    REPEATED,
     REQUESTS,
+    TIMED_OUT,
     TURNED_AWAY,
     Page,
     Row,
@@ -129,6 +131,8 @@ class Service:
         words[ERRORS] = sum(tally.errors for tally in tallies)
         words[EXPIRED] = sum(tally.expired for tally in tallies)
         words[TURNED_AWAY] = sum(tally.turned_away for tally in tallies)
+        words[TIMED_OUT] = sum(tally.timed_out for tally in tallies)
+        words[REPEATED] = sum(tally.repeated for tally in tallies)
 
     def admits(self) -> bool:
         """Count a connection that was just accepted; False = it is one too many and has to be closed."""

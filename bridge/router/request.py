@@ -137,6 +137,11 @@ class Request:
         else:
             self.refuse(507 if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG) else 503)
 
+    def _is_whole(self) -> bool:
+        # Whether all of the body is still here, and went with the REQUEST: it may go with another one.
+        upload = self._upload
+        return upload is None or (self._first is not None and self._first[1] and not upload.consumed)
+
     def _inline_head(self) -> bytes:
         # What of the head travels in the queue item of a request with descriptors: all of it, or nothing.
         return self._block if len(self._block) + 2 * DESCRIPTOR.size <= self.application.room else b""

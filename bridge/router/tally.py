@@ -17,9 +17,22 @@ class Tally:
         errors: answers in the application's place.
         expired: requests refused because no worker took them in time.
         turned_away: requests refused because the line was full.
+        timed_out: requests that were given up because the application took too long.
+        repeated: requests that another worker got when the one that was running them had died.
     """
 
-    __slots__ = ("_name", "_said", "_silent", "cancelled", "errors", "expired", "turned_away", "unserved")
+    __slots__ = (
+        "_name",
+        "_said",
+        "_silent",
+        "cancelled",
+        "errors",
+        "expired",
+        "repeated",
+        "timed_out",
+        "turned_away",
+        "unserved",
+    )
 
     def __init__(self, name: str) -> None:
         self.cancelled = 0
@@ -27,8 +40,10 @@ class Tally:
         self.errors = 0
         self.expired = 0
         self.turned_away = 0
+        self.timed_out = 0
+        self.repeated = 0
         self._name = name
-        self._said = (0, 0, 0)
+        self._said = (0, 0, 0, 0)
         self._silent = 0.0  # until then
 
     def line(self, now: float, waiting: int, oldest: float, *, stands: bool) -> str:
@@ -40,11 +55,12 @@ class Tally:
             oldest: seconds for which the first of them waits.
             stands: the line has been turned round.
         """
-        counts = (self.expired, self.turned_away, self.unserved)
+        counts = (self.expired, self.turned_away, self.unserved, self.timed_out)
         if now < self._silent or counts == self._said:
             return ""
-        expired, turned_away, unserved = (new - old for new, old in zip(counts, self._said, strict=True))
-        if not expired and not turned_away and not stands:
+        expired, turned_away, unserved, timed_out = (new - old for new, old in zip(counts, self._said, strict=True))
+        busy = expired or turned_away or (unserved and stands)
+        if not busy and not timed_out:
             return ""  # clients leave for reasons of their own
         self._silent, self._said = now + EVERY, counts
         parts = []
@@ -54,6 +70,9 @@ class Tally:
             parts.append(f"{turned_away} refused (503): the line was full")
         if unserved:
             parts.append(f"{unserved} given up by their clients before they were answered")
+        if timed_out:
+            parts.append(f"{timed_out} given up (504): the application took too long")
         order = ", newest first" if stands else ""
         parts.append(f"{waiting} wait{order}, the oldest for {oldest:.1f} s")
-        return f"{self._name!r} gets more requests than its workers end: {'; '.join(parts)}"
+        what = "gets more requests than its workers end" if busy else "is too slow"
+        return f"{self._name!r} {what}: {'; '.join(parts)}"

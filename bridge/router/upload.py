@@ -93,12 +93,14 @@ class Upload:
         "_under_way",
         "_unsent",
         "_window",
+        "consumed",
         "port",
         "stream",
     )
 
     def __init__(self, source: Source, pool: SegmentPool, window: int, size: int = UNKNOWN) -> None:
         self.stream = 0
+        self.consumed = 0  #: bytes, as far as the worker has said it
         self.port: WorkerPort | None = None  # known once the worker has said something
         self._source = source
         self._pool = pool
@@ -174,6 +176,7 @@ class Upload:
     def wanted(self, consumed: int) -> None:
         """The worker has consumed `consumed` bytes since the last time, and asks for more."""
         if consumed:
+            self.consumed += consumed
             self._under_way = max(0, self._under_way - consumed)
             self._free(consumed)
         self._hungry = True
@@ -183,6 +186,11 @@ class Upload:
             self._resume()
         else:
             self._keep_room()
+
+    @property
+    def hungry(self) -> bool:
+        """Whether the application waits for bytes that the client has yet to send."""
+        return self._hungry
 
     def known(self, port: WorkerPort) -> None:
         """The worker that runs the request is known: send what was shipped so far."""

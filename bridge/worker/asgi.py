@@ -30,6 +30,7 @@ from bridge.errors import ClientDisconnect, StreamCancelled
 from bridge.ipc.message import UNKNOWN
 from bridge.worker.answers import own_answer
 from bridge.worker.fields import encode
+from bridge.worker.grace import Grace
 from bridge.worker.scope import ScopeBuilder, request_line
 from bridge.worker.types import Message, Stream, Target
 
@@ -89,7 +90,7 @@ class RequestCycle:
         except BaseException as exc:  # noqa: BLE001 - sys.exit() in a view must not end the other requests
             self._raised(exc)
         finally:
-            application.tasks.discard(self.task)
+            application.tasks.pop(self.task, None)
             stream.finished()
 
     async def receive(self) -> Message:
@@ -243,16 +244,26 @@ class AsgiApplication:
         scopes: make the scope of each request.
         loop: runs the requests.
         log: gets the application's tracebacks.
+        grace: seconds after which a request is cancelled whose client has left; None = never.
     """
 
-    def __init__(self, target: Target, scopes: ScopeBuilder, loop: asyncio.AbstractEventLoop, log: Logger) -> None:
+    def __init__(
+        self,
+        target: Target,
+        scopes: ScopeBuilder,
+        loop: asyncio.AbstractEventLoop,
+        log: Logger,
+        grace: float | None = None,
+    ) -> None:
         self.target = target
         self.log = log
         self.build = scopes.build
         self.stopping = False  #: what still runs is being cancelled because the server stops
-        self.tasks: set[asyncio.Task[None]] = set()  #: requests in flight; the loop itself refers to tasks only weakly
+        #: requests in flight; the loop itself refers to tasks only weakly
+        self.tasks: dict[asyncio.Task[None], Stream] = {}
         self._held: list[RequestCycle] = []
         self._loop = loop
+        self._grace = None if grace is None else Grace(self.tasks, grace, loop)
         # The loop's create_task does the same, slower; one that somebody has given a task factory is respected.
         self._task: Callable[[Coroutine[Any, Any, None]], asyncio.Task[None]] = (
             loop.create_task if loop.get_task_factory() else partial(asyncio.Task, loop=loop, name="request")
@@ -262,7 +273,9 @@ class AsgiApplication:
         """Run one request in a task of its own."""
         cycle = RequestCycle(self, stream)
         cycle.task = task = self._task(cycle.run())
-        self.tasks.add(task)
+        self.tasks[task] = stream
+        if self._grace is not None and not self._grace.awake:
+            self._grace.wake()
 
     def hold(self, cycle: RequestCycle) -> None:
         """Flush the head of this cycle when the loop comes round."""

@@ -88,7 +88,7 @@ class AsgiServer:
         except TargetError as error:
             return self._main.failed(error)
         scopes = ScopeBuilder(self._settings.root_path, state, self._settings.prefix)
-        self._app = AsgiApplication(self._target, scopes, self._loop, self._log)
+        self._app = AsgiApplication(self._target, scopes, self._loop, self._log, self._settings.limits.cancel_grace)
         self._begin()
         await told
         return await self._leave(lifespan)

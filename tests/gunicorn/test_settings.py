@@ -83,7 +83,6 @@ def test_refused(name: str, value: Any) -> None:
         ("asgi_loop", "asyncio"),
         ("asgi_lifespan", "off"),
         ("http_protocols", "h1,h2"),
-        ("asgi_disconnect_grace_period", 1),
         ("enable_backlog_metric", True),
     ],
 )
@@ -195,6 +194,15 @@ def test_timeouts() -> None:
     assert translated(timeout=0).applications["gunicorn"].start_timeout == 0
     assert translated(timeout=1).applications["gunicorn"].liveness_timeout == settings.LEAST_TIMEOUT
     assert translated(timeout=600).applications["gunicorn"].start_timeout == 600
+
+
+def test_grace_of_a_request_whose_client_left() -> None:
+    """Only who has set it gets it: gunicorn's own default would cancel requests that nobody meant to be cancelled."""
+    assert translated().applications["gunicorn"].limits.cancel_grace is None
+    assert translated(asgi_disconnect_grace_period=0).applications["gunicorn"].limits.cancel_grace == 0
+    assert translated(asgi_disconnect_grace_period=7).applications["gunicorn"].limits.cancel_grace == 7
+    wsgi = translated(interface="wsgi", asgi_disconnect_grace_period=7)
+    assert wsgi.applications["gunicorn"].limits.cancel_grace is None
 
 
 def test_script_name() -> None:

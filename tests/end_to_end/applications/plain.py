@@ -231,6 +231,16 @@ async def block(scope: Scope, receive: Receive, send: Send) -> None:
 
 
 @path
+async def stubborn(scope: Scope, receive: Receive, send: Send) -> None:
+    """Wait for the test, whatever the client does, and say when that is cancelled."""
+    try:
+        await gate("stubborn", scope)
+    except asyncio.CancelledError:
+        say("stubborn: cancelled")
+        raise
+
+
+@path
 async def listen(scope: Scope, receive: Receive, send: Send) -> None:
     """Say what receive() and send() do when the client leaves."""
     say("listen: began")

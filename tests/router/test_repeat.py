@@ -1,0 +1,186 @@
+"""Requests whose worker died while it ran them, where the operator says that such a request may be run again."""
+
+from __future__ import annotations
+
+import pytest
+
+from bridge import config
+from bridge.ipc.message import UNKNOWN
+from bridge.router.framing import Framing
+from tests.router.rig import GEOMETRIES, HEAD, Rig, Worker, echo, pattern, run, settle, until, upload
+
+METHODS = ["GET", "HEAD", "OPTIONS", "TRACE"]
+LONG = b"X: " + b"y" * 500 + b"\r\n\r\n"
+
+
+@pytest.fixture(params=list(GEOMETRIES))
+def memory(request: pytest.FixtureRequest) -> config.Memory:
+    """Each test runs on the usual geometry and on the smallest."""
+    return GEOMETRIES[request.param]
+
+
+async def killed(rig: Rig, worker: Worker) -> None:
+    """The worker dies, and the router has seen it."""
+    worker.die()
+    await until(lambda: worker.number not in rig.application.workers)
+
+
+@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize("rest", [b"\r\n", LONG])
+def test_a_safe_method_is_run_again(memory: config.Memory, method: str, rest: bytes) -> None:
+    """Another worker gets it, whole, with a long head too."""
+
+    async def test() -> None:
+        rig = Rig(memory, retry_safe=True)
+        head = HEAD.replace(b"GET", method.encode())[:-2] + rest
+        first = rig.worker()
+        connection, exchange = rig.request(head=head)
+        await until(lambda: first.streams)
+        await killed(rig, first)
+        assert not connection.ended
+        assert exchange.due > rig.application.loop.time()
+        second = rig.worker(echo)
+        await connection.completed()
+        assert second.streams[0].head.endswith(head)
+        assert rig.application.tally.repeated == 1
+        await rig.idle()
+        await rig.close()
+
+    run(test())
+
+
+@pytest.mark.parametrize("size", [5, 700, 3000])
+def test_with_its_body(memory: config.Memory, size: int) -> None:
+    """A body that went with the request, and of which nothing was given back, goes with it again."""
+
+    async def test() -> None:
+        rig = Rig(memory, retry_safe=True)
+        body = pattern(size)
+        first = rig.worker()
+        await until(lambda: rig.ready)
+        connection, exchange = rig.request(body, framing=Framing(size=size))
+        await until(lambda: first.streams)
+        whole = exchange._is_whole()
+        await killed(rig, first)
+        rig.worker(echo)
+        await until(lambda: connection.ended)
+        assert connection.complete == whole
+        assert connection.body == (body if whole else b"")
+        assert whole or size > memory.window // 2
+        await rig.idle()
+        await rig.close()
+
+    run(test())
+
+
+def test_at_most_once(memory: config.Memory) -> None:
+    """A request that kills a second worker gets its client a 502."""
+
+    async def test() -> None:
+        rig = Rig(memory, retry_safe=True)
+        connection, exchange = rig.request()
+        for _ in range(2):
+            worker = rig.worker()
+            await until(lambda worker=worker: worker.streams)  # type: ignore[misc]
+            await killed(rig, worker)
+        assert connection.refused == (502, None)
+        assert exchange.status == 502
+        assert rig.application.tally.repeated == 1
+        await rig.idle()
+        await rig.close()
+
+    run(test())
+
+
+@pytest.mark.parametrize("method", ["POST", "PUT", "DELETE", "PATCH", "get", "GETS"])
+def test_other_methods_are_not(method: str) -> None:
+    """What may have had an effect is not done a second time."""
+
+    async def test() -> None:
+        rig = Rig(retry_safe=True)
+        worker = rig.worker()
+        connection, _ = rig.request(head=HEAD.replace(b"GET", method.encode()))
+        await until(lambda: worker.streams)
+        await killed(rig, worker)
+        assert connection.refused == (502, None)
+        await rig.idle()
+        await rig.close()
+
+    run(test())
+
+
+def test_nothing_is_run_again_unless_the_operator_says_so() -> None:
+    """By default a request is begun once."""
+
+    async def test() -> None:
+        rig = Rig()
+        worker = rig.worker()
+        connection, _ = rig.request()
+        await until(lambda: worker.streams)
+        await killed(rig, worker)
+        assert connection.refused == (502, None)
+        await rig.idle()
+        await rig.close()
+
+    run(test())
+
+
+def test_not_when_the_answer_has_begun(memory: config.Memory) -> None:
+    """What the client has seen of an answer is not followed by another one."""
+
+    async def test() -> None:
+        rig = Rig(memory, retry_safe=True)
+        worker = rig.worker()
+        connection, _ = rig.request()
+        await until(lambda: worker.streams)
+        worker.streams[0].respond(200, b"", UNKNOWN, 0, b"", False)
+        await until(lambda: connection.status)
+        await killed(rig, worker)
+        assert connection.aborted
+        await rig.idle()
+        await rig.close()
+
+    run(test())
+
+
+def test_not_when_the_body_has_been_read() -> None:
+    """Bytes that a worker has consumed are gone, and a body that is not there is none to be repeated."""
+
+    async def test() -> None:
+        rig = Rig(retry_safe=True)
+        worker = rig.worker()
+        await until(lambda: rig.ready)
+        body = pattern(100_000)
+        connection, exchange = rig.request(body[:10], complete=False, framing=Framing(size=len(body)))
+        await until(lambda: worker.streams)
+        assert worker.streams[0].take()
+        reading = rig.application.loop.create_task(worker.streams[0].readable())
+        await settle()
+        upload(connection, exchange, body, 10)
+        await reading
+        await killed(rig, worker)
+        assert connection.refused == (502, None)
+        await rig.idle()
+        await rig.close()
+
+    run(test())
+
+
+def test_a_client_that_leaves_before_it_is_run_again() -> None:
+    """Nobody runs it then."""
+
+    async def test() -> None:
+        rig = Rig(retry_safe=True)
+        first = rig.worker()
+        _, exchange = rig.request()
+        await until(lambda: first.streams)
+        await killed(rig, first)
+        exchange.client_gone()
+        second = rig.worker()
+        await until(lambda: len(rig.ready) == 2)
+        await settle()
+        assert not second.streams
+        await rig.idle()
+        await rig.close()
+
+    run(test())

@@ -1,0 +1,111 @@
+"""Limits on what an application may take its time for: what its client gets, and that its worker is told."""
+
+from __future__ import annotations
+
+import pytest
+
+from bridge import config
+from bridge.ipc.message import UNKNOWN
+from bridge.router.framing import Framing
+from tests.router.rig import Rig, pattern, run, until, upload
+
+SOON = config.Limits(run_timeout=0.05)
+SILENCE = config.Limits(timeout=0.05)
+
+
+@pytest.mark.parametrize("limits", [SOON, SILENCE])
+def test_no_answer_in_time(limits: config.Limits, caplog: pytest.LogCaptureFixture) -> None:
+    """504 for the client; the worker is told, what it says later is dropped, and everything comes back."""
+
+    async def test() -> None:
+        rig = Rig(limits=limits)
+        worker = rig.worker()
+        connection, exchange = rig.request()
+        await until(lambda: connection.ended)
+        assert connection.refused == (504, None)
+        assert exchange.status == 504
+        tally = rig.application.tally
+        assert (tally.timed_out, tally.errors, tally.cancelled) == (1, 1, 0)
+        await until(lambda: worker.streams[0].cancelled)
+        assert not rig.over
+        worker.streams[0].finished()
+        await rig.idle()
+        assert rig.over == [exchange]
+        rig.application.report()
+        await rig.close()
+
+    run(test())
+    assert "'app' is too slow: 1 given up (504): the application took too long" in caplog.text
+
+
+@pytest.mark.parametrize("limits", [SOON, SILENCE])
+def test_no_end_in_time(limits: config.Limits) -> None:
+    """Once the head is out the connection is cut: what the client has never looks complete."""
+
+    async def test() -> None:
+        rig = Rig(limits=limits)
+        worker = rig.worker()
+        connection, exchange = rig.request()
+        await until(lambda: worker.streams)
+        worker.streams[0].respond(200, b"", UNKNOWN, 0, b"some", False)
+        await until(lambda: connection.ended)
+        assert connection.aborted
+        assert (connection.status, connection.body) == (200, b"some")
+        assert exchange.status == 200
+        await until(lambda: worker.streams[0].cancelled)
+        worker.streams[0].finished()
+        await rig.idle()
+        await rig.close()
+
+    run(test())
+
+
+def test_a_client_that_takes_its_time() -> None:
+    """An application that waits until its client has taken what it sent is not too slow."""
+
+    async def test() -> None:
+        rig = Rig(limits=SILENCE)
+        worker = rig.worker()
+        connection, _ = rig.request()
+        connection.stalled = True
+        other, _ = rig.request()
+        await until(lambda: len(worker.streams) == 2)
+        worker.streams[0].respond(200, b"", UNKNOWN, 0, b"some", False)
+        await until(lambda: other.ended)
+        assert not connection.ended
+        connection.stalled = False
+        connection.take()
+        await until(lambda: connection.aborted)
+        for stream in worker.streams:
+            stream.finished()
+        await rig.idle()
+        await rig.close()
+
+    run(test())
+
+
+def test_a_client_that_uploads_slowly() -> None:
+    """An application that waits for the next bytes of a body is not too slow; when they have come it may be."""
+
+    async def test() -> None:
+        rig = Rig(limits=SILENCE)
+        worker = rig.worker()
+        await until(lambda: rig.ready)
+        body = pattern(1000)
+        connection, exchange = rig.request(body[:500], complete=False, framing=Framing(size=len(body)))
+        await until(lambda: worker.streams)
+        assert worker.streams[0].take() == body[:500]
+        other, _ = rig.request()
+        reading = rig.application.loop.create_task(worker.streams[0].readable())
+        await until(lambda: other.ended)
+        assert not connection.ended
+        upload(connection, exchange, body, 500)
+        await reading
+        await until(lambda: connection.ended)
+        assert connection.refused == (504, None)
+        for stream in worker.streams:
+            stream.finished()
+        await rig.idle()
+        await rig.close()
+
+    run(test())
