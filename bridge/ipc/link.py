@@ -97,6 +97,13 @@ class Link:
             raise RemoteProtocolError(f"a message on a link is not what a link carries: {error}") from error
         return message, list(fds)
 
+    def shut(self) -> None:
+        """End it for both sides, whoever holds a duplicate of this end; the descriptor stays until `close`."""
+        try:
+            self._socket.shutdown(socket.SHUT_RDWR)
+        except OSError:
+            pass  # the other end is closed already
+
     def close(self) -> None:
         """Close this end; the other one reads end-of-file once no duplicate is left."""
         self._socket.close()

@@ -155,6 +155,10 @@ class AsgiServer:
 
     def _on_offer(self, link: Link) -> None:
         loop = asyncio.get_running_loop()
+        if self._leaving:
+            loop.remove_reader(link.fileno())
+            link.close()
+            return
         try:
             attachment = handshake.receive_offer(link, __version__)
             if attachment is None:
@@ -174,3 +178,6 @@ class AsgiServer:
         if router in self._routers:
             self._routers.remove(router)
             self._taken += router.taken
+        if router.left and not self._leaving:
+            self._log.error("this worker leaves: nobody would introduce it to that router again")
+            self.stop(graceful=True)

@@ -31,7 +31,7 @@ class Attached:
         attachment: what the handshake brought.
         limit: requests that run at once.
         start: called with each new stream.
-        lost: called once when the router is gone.
+        lost: called once when the router is gone, or `left`.
     """
 
     def __init__(
@@ -48,6 +48,7 @@ class Attached:
         self.room = attachment.port.outgoing.room - HEADER.size
         self.streams: dict[int, WorkerStream] = {}
         self.taken = 0  # requests so far
+        self.left = False  # the router may live, but this worker cannot serve it any more
         for bell in attachment.bells:
             bell.close()  # those are for threads: a loop waits with the port's
         self._waiter = attachment.waiters[0]
@@ -114,8 +115,7 @@ class Attached:
                 self._schedule()
         except RemoteProtocolError as error:
             # The memory is shared with the other workers of this application: any of them may have broken it.
-            logging.getLogger("bridge").error("leaving the router: %s", error)
-            self._end()
+            self.leave(error)
 
     def _take(self) -> int:
         incoming = self.port.incoming
@@ -262,8 +262,7 @@ class Attached:
         try:
             self.port.send(message)
         except RemoteProtocolError as error:
-            logging.getLogger("bridge").error("leaving the router: %s", error)
-            self._end()
+            self.leave(error)
 
     def answer(self, stream: int, event: int, message: bytes) -> int:
         """Change the stream's state and send; CANCELLED when nobody waits any more."""
@@ -320,11 +319,17 @@ class Attached:
         except PeerLost:
             self._end()
         except (RemoteProtocolError, OSError) as error:
+            self.leave(error)
+
+    def leave(self, error: Exception) -> None:
+        """The router cannot be served any more, whoever is to blame."""
+        if self._alive:
+            self.left = True
             logging.getLogger("bridge").error("leaving the router: %s", error)
             self._end()
 
     def _end(self) -> None:
-        """The router is gone: nobody waits for anything that came from it."""
+        """The router is gone or left: nobody waits for anything that came from it."""
         if not self._alive:
             return
         self._alive = False
@@ -333,6 +338,7 @@ class Attached:
         for stream in list(self.streams.values()):
             stream.cancel()
         self.streams.clear()
+        self.port.link.shut()  # what the application has forked may hold a duplicate
         self.port.close()
         self._segments.close()
         self._lost(self)

@@ -92,14 +92,23 @@ class RequestThread:
                 else:
                     self._serve(done)
             self._finish(seat, done)
-            for last in list(self._seats):
-                last.leave()
-                self._get_up(last)
         except BaseException:
             logging.getLogger("bridge").critical("a thread for requests has failed", exc_info=True)
         finally:
-            self.alive = False
-            self._ended()
+            try:
+                self._leave_seats()
+            finally:
+                self.alive = False
+                self._ended()
+
+    def _leave_seats(self) -> None:
+        """Let nobody ring for this thread any more, however it ends."""
+        for seat in list(self._seats):
+            try:
+                seat.leave()
+            except (BridgeError, OSError, ValueError) as error:
+                seat.router.fail(error)
+            self._get_up(seat)
 
     def _serve(self, stream: ThreadStream) -> None:
         self.active = True

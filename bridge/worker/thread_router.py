@@ -52,6 +52,7 @@ class ThreadRouter:
         self.waiters = dict(zip(attachment.waiters, attachment.bells, strict=True))
         self.alive = True  #: nobody waits for anything otherwise; threads read it
         self.failed = False  #: the main thread is to end this router
+        self.left = False  #: it may live, but this worker cannot serve it any more
         self.changed = threading.Condition()  #: something has happened that a thread may wait for
         self.streams: dict[int, Response] = {}  #: those that asked to be told when bytes have left
         self.bodies: dict[int, Body] = {}  #: those that asked for a file
@@ -121,10 +122,11 @@ class ThreadRouter:
             self.changed.notify_all()
 
     def end(self) -> None:
-        """The router is gone: nobody waits for anything that came from it."""
+        """The router is gone or left: nobody waits for anything that came from it."""
         with self.changed:
             self.alive = False
             self.changed.notify_all()
+        self.port.link.shut()  # a router that lives hears it now, not when the last thread lets go
         self.let_go()
 
     # Of any thread
@@ -168,15 +170,16 @@ class ThreadRouter:
             try:
                 self._receive()  # it was sent before the message
             except PeerLost:
+                self.failed = True  # by its own end: what follows of that is no reason to leave
                 self._wake()
         segment = self._segments.find(number, first, size)
         start = segment.data_offset + first * segment.chunk_size
         return memoryview(segment.memory)[start : start + size]
 
     def fail(self, error: Exception) -> None:
-        """The router, or another worker that shares its memory, has broken it: the main thread leaves the router."""
+        """The router cannot be served any more, whoever is to blame; the main thread leaves it. Of any thread."""
         if not self.failed:
-            self.failed = True
+            self.failed = self.left = True
             logging.getLogger("bridge").error("leaving the router: %s", error)
         self._wake()
 

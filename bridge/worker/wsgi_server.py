@@ -150,6 +150,10 @@ class WsgiServer:
             self._watch(link.fileno(), lambda: self._on_offer(link))
 
     def _on_offer(self, link: Link) -> None:
+        if self._leaving:
+            self._forget(link.fileno())
+            link.close()
+            return
         try:
             attachment = handshake.receive_offer(link, __version__)
         except PeerLost:
@@ -169,8 +173,10 @@ class WsgiServer:
         self._watch(router.port.link.fileno(), router.on_link)
         self._watch(router.port.bell.fileno(), router.on_bell)
         router.on_link()  # segments may have come with the offer
-        router.open(len(self._threads))
-        for thread in self._threads:
+        # A router that was started with other settings may have waiters for fewer threads.
+        seated = self._threads[: len(router.waiters)]
+        router.open(len(seated))
+        for thread in seated:
             thread.join(router)
 
     def _lost(self, router: ThreadRouter) -> None:
@@ -180,6 +186,9 @@ class WsgiServer:
         router.end()
         for thread in self._threads:
             thread.stir()
+        if router.left and not self._leaving:
+            self._log.error("this worker leaves: nobody would introduce it to that router again")
+            self.stop(graceful=True)
 
 
 def _exit(status: int) -> None:

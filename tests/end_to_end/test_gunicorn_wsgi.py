@@ -80,16 +80,41 @@ def test_new_router_beside_a_held_request(tmp_path: Path) -> None:
             server.config.write_text("limit_request_line = 100")
             server.hup()
             server.log.take("reloaded\n")
-            until(lambda: set(server.routers) - {old}, "the new router")
-
-            def refused() -> bool:
-                with Wire(str(path)) as wire:
-                    return wire.get("/hello?" + "x" * 100).answer().status == 414
-
-            until(refused, "the new limit")
+            until(lambda: refuses_long_lines(path), "the new limit")
             server.open("g")
             assert busy.answer().text == "held\n"
         until(lambda: old not in server.routers, "the old router is gone")
+
+
+def test_more_threads(tmp_path: Path) -> None:
+    """HUP with more threads: new workers serve the old router with as many as it knows of, the new one with all."""
+    path = tmp_path / "s"
+    with Gunicorn("threaded:app", config="threads = 2", bind=(f"unix:{path}",), command=WSGI) as server:
+        (worker,) = server.workers
+        with Wire(str(path)) as one, Wire(str(path)) as two, Wire(str(path)) as late:
+            for wire in (one, two):
+                held(server, wire, "old")  # the old router stays for their sake
+            late.get("/pid")
+            server.config.write_text("threads = 4\nlimit_request_line = 100")
+            server.hup()
+            server.log.take("reloaded\n")
+            until(lambda: refuses_long_lines(path), "the new router")
+            (new,) = set(server.workers) - {worker}
+            wires = [Wire(str(path)) for _ in range(4)]
+            assert {held(server, wire, "new") for wire in wires} == {new}
+            server.open("new")
+            assert [wire.answer().text for wire in wires] == ["held\n"] * 4
+            for wire in wires:
+                wire.socket.close()
+            assert int(late.answer().text) == new
+            server.open("old")
+            assert one.answer().text == two.answer().text == "held\n"
+
+
+def refuses_long_lines(path: Path) -> bool:
+    """Whether a request line of more than 100 bytes is too long."""
+    with Wire(str(path)) as wire:
+        return wire.get("/hello?" + "x" * 100).answer().status == 414
 
 
 def test_hooks_and_access_log(tmp_path: Path) -> None:

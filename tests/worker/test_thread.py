@@ -271,6 +271,40 @@ def test_a_gateway_that_raises(caplog: pytest.LogCaptureFixture) -> None:
     assert "a request failed" in caplog.text
 
 
+def test_a_thread_that_fails_takes_no_ring_with_it(caplog: pytest.LogCaptureFixture) -> None:
+    """Whatever ends it, its sleeping bit goes with it: a ring for it would be lost, and the request wait."""
+    with RouterSide(NORMAL, 2) as side, RouterSide(NORMAL, 1) as other:
+        workers = Threads(Gateway(), 2)
+        workers.join(side)
+        until(lambda: asleep(side, 2))
+        workers.all[1].join(other.router)  # where there is no waiter for it
+        assert workers.ended.acquire(timeout=PATIENCE)
+        until(lambda: not workers.all[1].alive)
+        assert asleep(side, 1)
+        for _ in range(3):
+            side.publish()
+            side.receive()
+        workers.all[0].leave()
+        assert workers.ended.acquire(timeout=PATIENCE)
+    assert "a thread for requests has failed" in caplog.text
+
+
+def test_a_router_that_is_left_hears_it_at_once() -> None:
+    """Not when the last thread lets go of it, which may be long in the application."""
+    gateway = Gateway()
+    gateway._run = gateway.wait
+    with RouterSide() as side:
+        workers = Threads(gateway, 1)
+        workers.join(side)
+        side.publish()
+        assert gateway.waiting.acquire(timeout=PATIENCE)
+        side.link.send({"type": "what no router says"})
+        until(side.lost)
+        gateway.gate.set()
+        workers.leave()
+        assert side.router.left
+
+
 def test_garbage_in_the_queue() -> None:
     """The router is left, and the thread lives on."""
     gateway = Gateway()

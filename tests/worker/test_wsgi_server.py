@@ -12,6 +12,7 @@ import pytest
 
 from bridge import __version__
 from bridge.config import Application
+from bridge.errors import PeerLost
 from bridge.ipc import handshake
 from bridge.ipc.link import Link
 from bridge.ipc.message import LAST
@@ -192,6 +193,83 @@ def test_a_router_of_another_release(worker: Worker, caplog: pytest.LogCaptureFi
         introduce(worker, side)
         assert running.join() == 0
     assert "cannot join the router" in caplog.text
+
+
+def test_a_router_that_cannot_be_served(worker: Worker, caplog: pytest.LogCaptureFixture) -> None:
+    """A worker that has left a living router leaves altogether: nobody would introduce it to that router again."""
+    running = Side(worker.server.run)
+    with RouterSide(threads=2, version=__version__, join=False) as side:
+        introduce(worker, side)
+        until(side.attached)
+        side.publish()
+        assert worker.began.acquire(timeout=PATIENCE)
+        side.link.send({"type": "what no router says"})
+        until(side.lost)
+        assert [worker.heard()["type"], worker.heard()["type"]] == ["ready", "draining"]
+        assert running.waits
+        worker.gate.set()
+        assert running.join() == 0
+    assert "this worker leaves" in caplog.text
+
+
+def test_an_offer_to_a_worker_that_leaves(worker: Worker) -> None:
+    """A router whose offer comes too late gets no worker that takes nothing any more."""
+    running = Side(worker.server.run)
+    ours, theirs = Link.pair()
+    with RouterSide(threads=2, version=__version__, join=False) as side:
+        introduce(worker, side)
+        until(side.attached)
+        side.publish()
+        assert worker.began.acquire(timeout=PATIENCE)
+        worker.main.send({"type": "router"}, [theirs.fileno()])
+        theirs.close()
+        worker.main.send({"type": "drain"})
+        assert [worker.heard()["type"], worker.heard()["type"]] == ["ready", "draining"]
+        with RouterSide(threads=2, version=__version__, join=False) as late:
+            pass_on_the_offer(late, ours)
+            until(lambda: refused(ours))
+        worker.gate.set()
+        assert running.join() == 0
+    ours.close()
+
+
+def test_a_router_with_fewer_waiters_than_threads(worker: Worker, caplog: pytest.LogCaptureFixture) -> None:
+    """One that was started with other settings gets as many threads as it can tell apart, and nothing fails."""
+    running = Side(worker.server.run)
+    worker.gate.set()
+    with RouterSide(threads=1, version=__version__, join=False) as few:
+        introduce(worker, few)
+        until(few.attached)
+        with RouterSide(threads=2, version=__version__, join=False) as enough:
+            introduce(worker, enough)
+            until(enough.attached)
+            for side in (few, enough, enough, few):
+                side.publish()
+                assert side.receive()[0].flags & LAST
+            until(lambda: (few.sleeping(), enough.sleeping()) == (1, 2))
+            worker.server.stop(graceful=True)
+            assert running.join() == 0
+    assert not caplog.records
+
+
+def pass_on_the_offer(side: RouterSide, link: Link) -> None:
+    """Make the offer of a router over another link than its own."""
+    received = side.theirs.receive()
+    assert received
+    message, files = received
+    link.send(message, files)
+    for file in files:
+        os.close(file)
+    side.theirs.close()
+
+
+def refused(link: Link) -> bool:
+    """Whether the worker has closed its end; it may have said nothing."""
+    try:
+        assert link.receive() is None
+    except PeerLost:
+        return True
+    return False
 
 
 def test_a_router_that_is_gone_before_its_offer(worker: Worker) -> None:

@@ -12,6 +12,7 @@ from types import TracebackType
 from typing import Any, Self
 
 from bridge.core import COUNT
+from bridge.errors import PeerLost
 from bridge.ipc import handshake
 from bridge.ipc.dispatcher import dispatch
 from bridge.ipc.doorbell import Doorbell
@@ -179,6 +180,15 @@ class RouterSide:
     def announce(self) -> None:
         """Send the descriptor of the segment of request bodies."""
         self.link.send({"type": "segment", "segment": REQUESTS}, [self.requests.fd])
+
+    def lost(self) -> bool:
+        """Whether the worker has ended its link."""
+        try:
+            while self.link.receive():
+                pass
+        except PeerLost:
+            return True
+        return False
 
     def cancel(self, stream: int) -> None:
         """Nobody waits for it any more."""
