@@ -114,7 +114,8 @@ class Spool:
         self._disk.run(lambda: self._write(pieces, self.end), written)
 
     def fetch(self, position: int, size: int, done: Callable[[bytes | OSError], None]) -> None:
-        """Read up to `size` bytes at `position`, which have been written."""
+        """Read up to `size` bytes at `position`, none behind `end`: what lies there was written before a restart."""
+        size = min(size, self.end - position)
 
         def read(result: bytes | OSError) -> None:
             if self._finished():

@@ -193,6 +193,28 @@ def test_the_file_is_used_again(tmp_path: Path, hasty: None) -> None:
     run(test())
 
 
+def test_a_shorter_round_behind_a_longer_one(tmp_path: Path, hasty: None) -> None:
+    """What the file holds from the time before, behind its new end, is not sent again."""
+
+    async def test() -> None:
+        sink = Sink(0)
+        flow = Flow(sink, tmp_path)
+        rounds = [b"a" * 100, b"b" * 50_000, b"c" * 100, b"d" * 10]
+        for body in rounds:  # the first waits in the transport, and each of the others in the file
+            flow.push(body)
+            await until(lambda: flow.outflow.clear and not flow.disk.jobs)
+            if body is not rounds[0]:
+                sink.take(0)
+                await until(lambda: not flow.disk.jobs)
+        sink.take()
+        flow.push(last=True)
+        assert sink.received == b"".join(rounds)
+        assert flow.ended == [True]
+        await flow.close()
+
+    run(test())
+
+
 def test_a_disk_that_is_full(tmp_path: Path, hasty: None, monkeypatch: pytest.MonkeyPatch) -> None:
     """The bytes stay in shared memory and the client gets all of them: only the thread waits."""
 
