@@ -91,7 +91,7 @@ class Responder(asyncio.BufferedProtocol):
         self._reply = DONE
         self._remaining = 0  # bytes of the announced length still to be written
         self._keep_alive = True
-        self._unsent = 0  # bytes that the client had not taken at the last look
+        self._unsent = 0  # bytes that would wait now if the client had taken none since the last look
         self._read_by = NEVER
         self._send_by = NEVER
         self.deadline = NEVER
@@ -188,17 +188,17 @@ class Responder(asyncio.BufferedProtocol):
         """
         mode = self._reply
         length = len(data)
-        if mode == LENGTH:
-            self._remaining -= length
-            if self._remaining < 0 or (last and self._remaining):
-                self.abort()
-                return False
-            if length:
-                self._transport.write(data)
-        elif mode == CHUNKED:
+        if mode == CHUNKED:
             self._write_chunk(data, length, LAST_CHUNK if last else b"")
-        elif mode == UNTIL_CLOSE:
+        elif mode in (LENGTH, UNTIL_CLOSE):
+            if mode == LENGTH:
+                self._remaining -= length
+                if self._remaining < 0 or (last and self._remaining):
+                    self.abort()
+                    return False
             if length:
+                if not self.flushed:
+                    self._unsent += length
                 self._transport.write(data)
         elif mode != NO_BODY:
             return False
@@ -207,6 +207,8 @@ class Responder(asyncio.BufferedProtocol):
         return True
 
     def _write_chunk(self, data: Any, length: int, end: bytes) -> None:
+        if not self.flushed:
+            self._unsent += len(end) + (length + len(b"%x\r\n\r\n" % length) if length else 0)
         if length > _JOINED_CHUNK:
             self._transport.writelines((b"%x\r\n" % length, data, b"\r\n" + end))
         elif length:

@@ -107,21 +107,21 @@ class FakeTransport(asyncio.Transport):
 
     def write(self, data: Any) -> None:
         """Take bytes as uvloop does: what the client does not take makes it call pause_writing."""
-        assert not self.closing
-        assert not self.eof
-        self.writes.append(data)
-        self.written += data
-        taken = min(self.room, len(data))
-        self.room -= taken
-        was = self.buffered
-        self.buffered += len(data) - int(taken)
-        if self.buffered and not was and self.protocol is not None:
-            self.protocol.pause_writing()
+        self.writelines([data])
 
     def writelines(self, list_of_data: Any) -> None:
-        """Several at once."""
+        """Several at once: pause_writing is called behind the last."""
+        assert not self.closing
+        assert not self.eof
+        was = self.buffered
         for data in list_of_data:
-            self.write(data)
+            self.writes.append(data)
+            self.written += data
+            taken = min(self.room, len(data))
+            self.room -= taken
+            self.buffered += len(data) - int(taken)
+        if self.buffered and not was and self.protocol is not None:
+            self.protocol.pause_writing()
 
     def take(self, count: int) -> None:
         """The client reads `count` bytes of what waits."""

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import pytest
+
 from tests.router.fakes import EXPECT, GET, POST, Client, FakeService, asked
 
 
@@ -64,6 +66,42 @@ def test_slow_reader() -> None:
         assert not client.transport.closing
     client.service.clock.advance(70)
     assert client.transport.aborted
+
+
+@pytest.mark.parametrize("size", [None, 1_000_000], ids=["chunked", "length"])
+@pytest.mark.parametrize("piece", [1, 900, 2000])
+def test_slow_reader_of_an_application_that_writes_on(size: int | None, piece: int) -> None:
+    """Bytes that are written while the client lags are not held against it, as long as it takes any."""
+    client = lagging(size, piece)
+    for _ in range(5):
+        client.transport.take(100)
+        client.service.clock.advance(25)
+        assert not client.transport.closing
+    client.service.clock.advance(70)
+    assert client.transport.aborted
+    assert client.exchange.gone == 1
+
+
+@pytest.mark.parametrize("size", [None, 1_000_000], ids=["chunked", "length"])
+@pytest.mark.parametrize("piece", [1, 900, 2000])
+def test_reader_that_takes_nothing_of_what_is_written(size: int | None, piece: int) -> None:
+    """However much has been written since, the client has one `send_timeout` to take the first byte."""
+    client = lagging(size, piece)
+    client.service.clock.advance(29)
+    assert not client.transport.closing
+    client.service.clock.advance(2)
+    assert client.transport.aborted
+
+
+def lagging(size: int | None, piece: int) -> Client:
+    """A client that does not take all of a first piece, and an application that then writes 300 more."""
+    client = asked()
+    client.transport.room = 500
+    client.connection.respond(200, b"", size, 0, b"x" * 1000, False)
+    assert not client.connection.flushed
+    for _ in range(300):
+        client.connection.write(b"x" * piece, False)
+    return client
 
 
 def test_an_application_may_take_its_time() -> None:
