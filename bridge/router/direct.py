@@ -15,7 +15,8 @@ from typing import Any
 
 from bridge.router.answers import CHUNKED, LAST_CHUNK, LENGTH, NO_BODY, UNTIL_CLOSE
 from bridge.router.interface import Exchange, Service
-from bridge.router.response import DONE, NOT_BEGUN, Responder
+from bridge.router.lifetime import DONE, NOT_BEGUN
+from bridge.router.response import Responder
 from bridge.router.wheel import NEVER
 
 PIECE = 262144  #: bytes of a file that are sent before others get their turn

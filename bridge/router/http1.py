@@ -8,7 +8,7 @@ the exchange offers. The next head is looked at when the exchange before it is o
 Reading stays on while the application works: only so is a client seen that leaves. What it sends meanwhile is kept
 up to the size of one head; then the socket is paused and `hangup` watches it.
 
-For the states see `response`.
+For the states see `lifetime`.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from bridge.errors import ClientError
 from bridge.router.direct import DirectResponder
 from bridge.router.framing import REFUSED, Framing, check_partial, fields_of, judge, repeats
 from bridge.router.interface import Service
-from bridge.router.response import CHUNKED_BODY, DONE, HEAD, LENGTH_BODY, LINGER, NOT_BEGUN, WAIT
+from bridge.router.lifetime import CHUNKED_BODY, DONE, HEAD, LENGTH_BODY, LINGER, NOT_BEGUN, WAIT
 from bridge.router.transfer import ChunkDecoder
 from bridge.router.wheel import NEVER
 

@@ -1,22 +1,13 @@
 """The response half of a connection: heads, bodies, and what becomes of the connection behind them.
 
 `http1.Connection` is the request half. They are one object and two files: the response may begin, and end, before
-the request has ended, so each half has a state of its own, and these meet in `_finish` and `_next` only.
-
-The request:
-
-    HEAD ──head──► LENGTH_BODY | CHUNKED_BODY ──body complete──► WAIT ──response complete and flushed──► HEAD
-      │  └─no body──────────────────────────────────────────────►┘
-      └──refused, or the response has ended before the body──► LINGER ──► CLOSED
-
-The response: NOT_BEGUN, then the way its body is framed (`answers.delivery`), then DONE.
+the request has ended, so each half has a state of its own (see `lifetime`), and these meet in `_finish` and `_next`
+only.
 """
 
 from __future__ import annotations
 
-import asyncio
-import socket
-from typing import Any, Final
+from typing import Any
 
 from bridge.errors import LocalProtocolError
 from bridge.ipc.message import DATE, SERVER
@@ -33,70 +24,18 @@ from bridge.router.answers import (
     framing_lines,
     response_head,
 )
-from bridge.router.framing import PLAIN
-from bridge.router.interface import Exchange, Service
+from bridge.router.lifetime import CHUNKED_BODY, DONE, HEAD, LENGTH_BODY, NOT_BEGUN, WAIT, Lifetime
 from bridge.router.wheel import NEVER
-
-HEAD, LENGTH_BODY, CHUNKED_BODY, WAIT, LINGER, CLOSED = range(6)
-NOT_BEGUN: Final = -1
-DONE: Final = -2
 
 _JOINED = 16384  # bytes of body that are copied behind the head: cheaper than a vector of two
 _JOINED_CHUNK = 1024  # the same for a transfer chunk, which has three parts
 _DISCARDED = 65536  # unread bytes of a request body that are worth reading to keep the connection
-_LINGER_TIME = 10.0  # seconds that a client gets to read an answer while it still sends
-_RESET = b"\1\0\0\0\0\0\0\0"  # struct linger {on, 0 seconds}: closing sends RST
 
 
-class Responder(asyncio.BufferedProtocol):
-    """What an exchange may do with its connection. Made as `http1.Connection` only.
+class Responder(Lifetime):
+    """What an exchange may do with its connection. Made as `http1.Connection` only."""
 
-    Attributes:
-        flushed: everything written has left this process, so memory given to `write` is free.
-        deadline, slot_due: see `wheel.Timed`.
-    """
-
-    __slots__ = (
-        "_continue",
-        "_exchange",
-        "_framing",
-        "_keep_alive",
-        "_lacking",
-        "_paused",
-        "_pending",
-        "_read_by",
-        "_remaining",
-        "_reply",
-        "_send_by",
-        "_service",
-        "_state",
-        "_transport",
-        "_unsent",
-        "deadline",
-        "flushed",
-        "slot_due",
-    )
-
-    _transport: asyncio.Transport
-
-    def __init__(self, service: Service) -> None:
-        self._service = service
-        self._state = HEAD
-        self._pending = bytearray()  # bytes behind what was understood so far
-        self._paused = False
-        self._exchange: Exchange | None = None  # None also while a finished request's body is still read
-        self._framing = PLAIN
-        self._lacking = 0  # bytes of a Content-Length body still to come
-        self._continue = False  # the client waits for 100 (Continue)
-        self._reply = DONE
-        self._remaining = 0  # bytes of the announced length still to be written
-        self._keep_alive = True
-        self._unsent = 0  # bytes that would wait now if the client had taken none since the last look
-        self._read_by = NEVER
-        self._send_by = NEVER
-        self.deadline = NEVER
-        self.slot_due = NEVER
-        self.flushed = True
+    __slots__ = ()
 
     # fmt: off
     def respond(
@@ -236,11 +175,6 @@ class Responder(asyncio.BufferedProtocol):
         else:
             self.abort()
 
-    def abort(self) -> None:
-        """Cut the connection, so that the client cannot take what it has for the whole response."""
-        if self._state != CLOSED:
-            self._cut()
-
     def pause_body(self) -> None:
         """Read nothing more of the request body: there is no memory for it."""
         if self._reply != DONE and self._state in (LENGTH_BODY, CHUNKED_BODY):
@@ -256,13 +190,6 @@ class Responder(asyncio.BufferedProtocol):
                 self._expect_body()
 
     # The transport calls
-
-    def pause_writing(self) -> None:
-        """The client does not take all that was written."""
-        self.flushed = False
-        self._unsent = self._transport.get_write_buffer_size()
-        self._send_by = self._service.wheel.clock() + self._service.http.send_timeout
-        self._arm()
 
     def resume_writing(self) -> None:
         """Everything written has left."""
@@ -319,74 +246,3 @@ class Responder(asyncio.BufferedProtocol):
             service.wheel.put(self)
         if pending:
             service.call_soon(self._advance)  # never from within the exchange that has just ended
-
-    def _linger(self) -> None:
-        # Closing a socket that has unread bytes resets it, and the client would lose the answer.
-        self._state = LINGER
-        self._pending.clear()
-        self._resume()
-        if self._transport.can_write_eof():
-            self._transport.write_eof()
-        self._read_by = self._service.wheel.clock() + _LINGER_TIME
-        self._arm()
-
-    def _expect_body(self) -> None:
-        self._read_by = self._service.wheel.clock() + self._service.http.body_read_timeout
-        self._arm()
-
-    def _arm(self) -> None:
-        self.deadline = deadline = min(self._read_by, self._send_by)
-        if deadline < self.slot_due:
-            self._service.wheel.put(self)
-
-    def peer_closed(self) -> None:
-        """The client has left while its socket was paused (called by `hangup`)."""
-        if self._reply != DONE:
-            self._leave()
-        elif self._state != CLOSED:
-            self._close()
-
-    def expired(self) -> None:
-        """The deadline is over (called by the wheel)."""
-        raise NotImplementedError
-
-    def _pause(self) -> None:
-        if not self._paused:
-            self._paused = True
-            self._transport.pause_reading()
-            self._service.hangups.watch(self._transport.get_extra_info("socket").fileno(), self)
-
-    def _resume(self) -> None:
-        if self._paused:
-            self._unwatch()
-            self._transport.resume_reading()
-
-    def _unwatch(self) -> None:
-        self._paused = False
-        self._service.hangups.forget(self._transport.get_extra_info("socket").fileno(), self)
-
-    def _leave(self) -> None:
-        exchange = self._cut()
-        if exchange is not None:
-            exchange.client_gone()
-
-    def _cut(self) -> Exchange | None:
-        if self._reply == UNTIL_CLOSE:  # FIN would look like the end of the body
-            sock = self._transport.get_extra_info("socket")
-            sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESET)
-        exchange = self._end()
-        self._transport.abort()
-        return exchange
-
-    def _close(self) -> None:
-        self._end()
-        self._transport.close()
-
-    def _end(self) -> Exchange | None:
-        exchange, self._exchange = self._exchange, None
-        if self._paused:
-            self._unwatch()
-        self._state = CLOSED
-        self._reply = DONE
-        self._pending.clear()
-        return exchange
