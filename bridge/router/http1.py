@@ -168,11 +168,11 @@ class Connection(DirectResponder):
                 self._refuse_head(bytes(self._pending), 408)
             else:
                 self._close()
-        elif state >= LINGER:
+        elif state >= LINGER and self.flushed:
             self._transport.abort()
         elif self._send_by <= now and self._transport.get_write_buffer_size() >= self._unsent:
             self._leave()  # not a byte was taken
-        elif self._read_by <= now:
+        elif self._read_by <= now and state < LINGER:
             self._refuse_body(408)
         else:
             if self._send_by <= now:

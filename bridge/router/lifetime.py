@@ -15,7 +15,6 @@ import asyncio
 import socket
 from typing import Final
 
-from bridge.router.answers import UNTIL_CLOSE
 from bridge.router.framing import PLAIN
 from bridge.router.interface import Exchange, Service
 from bridge.router.wheel import NEVER
@@ -26,6 +25,7 @@ DONE: Final = -2
 
 _LINGER_TIME = 10.0  # seconds that a client gets to read an answer while it still sends
 _RESET = b"\1\0\0\0\0\0\0\0"  # struct linger {on, 0 seconds}: closing sends RST
+_USUAL_END = bytes(8)  # struct linger {off}: closing sends what there is, then FIN
 
 
 class Lifetime(asyncio.BufferedProtocol):
@@ -47,6 +47,7 @@ class Lifetime(asyncio.BufferedProtocol):
         "_read_by",
         "_remaining",
         "_reply",
+        "_resets",
         "_send_by",
         "_service",
         "_state",
@@ -71,6 +72,7 @@ class Lifetime(asyncio.BufferedProtocol):
         self._reply = DONE
         self._remaining = 0  # bytes of the announced length still to be written
         self._keep_alive = True
+        self._resets = False  # closing sends RST
         self._unsent = 0  # bytes that would wait now if the client had taken none since the last look
         self._read_by = NEVER
         self._send_by = NEVER
@@ -112,8 +114,23 @@ class Lifetime(asyncio.BufferedProtocol):
         self._resume()
         if self._transport.can_write_eof():
             self._transport.write_eof()
-        self._read_by = self._service.wheel.clock() + _LINGER_TIME
-        self._arm()
+        self._read_by = NEVER
+        if self.flushed:
+            self._end_as_usual()
+
+    def _end_as_usual(self) -> None:
+        # The client has been given everything, the end of a body that only the close ends included.
+        if self._resets:
+            self._set_resets(resets=False)
+        if self._state == LINGER:
+            self._read_by = self._service.wheel.clock() + _LINGER_TIME
+            self._arm()
+
+    def _set_resets(self, *, resets: bool) -> None:
+        # It does nothing on a unix socket.
+        self._resets = resets
+        sock = self._transport.get_extra_info("socket")
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESET if resets else _USUAL_END)
 
     def _expect_body(self) -> None:
         self._read_by = self._service.wheel.clock() + self._service.http.body_read_timeout
@@ -145,9 +162,6 @@ class Lifetime(asyncio.BufferedProtocol):
             exchange.client_gone()
 
     def _cut(self) -> Exchange | None:
-        if self._reply == UNTIL_CLOSE:  # FIN would look like the end of the body
-            sock = self._transport.get_extra_info("socket")
-            sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESET)
         exchange = self._end()
         self._transport.abort()
         return exchange
@@ -161,6 +175,7 @@ class Lifetime(asyncio.BufferedProtocol):
         if self._paused:
             self._unwatch()
         self._state = CLOSED
+        self._read_by = NEVER
         self._reply = DONE
         self._pending.clear()
         return exchange

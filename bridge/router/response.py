@@ -24,7 +24,7 @@ from bridge.router.answers import (
     framing_lines,
     response_head,
 )
-from bridge.router.lifetime import CHUNKED_BODY, DONE, HEAD, LENGTH_BODY, NOT_BEGUN, WAIT, Lifetime
+from bridge.router.lifetime import CHUNKED_BODY, DONE, HEAD, LENGTH_BODY, LINGER, NOT_BEGUN, WAIT, Lifetime
 from bridge.router.wheel import NEVER
 
 _JOINED = 16384  # bytes of body that are copied behind the head: cheaper than a vector of two
@@ -97,6 +97,10 @@ class Responder(Lifetime):
         self._keep_alive = (
             framing.keep_alive and not service.draining and mode != UNTIL_CLOSE and self._rest_is_small(last=last)
         )
+        if mode == UNTIL_CLOSE:
+            # FIN is the end of this body, so whoever closes the socket too early (the kernel, should this process be
+            # killed) must send RST.
+            self._set_resets(resets=True)
         lines = framing_lines(framing, status, size, keep_alive=self._keep_alive)
         self._reply = mode
         self._remaining = size or 0
@@ -198,8 +202,11 @@ class Responder(Lifetime):
         self._arm()
         if self._exchange is not None:
             self._exchange.client_ready()
-        elif self._reply == DONE and self._state == WAIT:
-            self._next()
+        elif self._reply == DONE:
+            if self._state == WAIT:
+                self._next()
+            elif self._state >= LINGER:
+                self._end_as_usual()
 
     # Both halves call
 
@@ -238,6 +245,7 @@ class Responder(Lifetime):
             if pending:
                 self._linger()
             else:
+                self._end_as_usual()
                 self._close()
             return
         self._state = HEAD

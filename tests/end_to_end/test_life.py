@@ -261,6 +261,25 @@ def test_router_dies(tmp_path: Path) -> None:
         no_zombies(server)
 
 
+@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGINT])
+def test_router_ends_in_a_response_without_length(number: signal.Signals) -> None:
+    """However the router ends, a body that the close would end is reset: its client must not think it whole."""
+    with Server("plain:app") as server, Wire(server.address) as wire:
+        wire.get("/hold_response?gate=never", version="1.0")
+        server.log.take(r"hold_response at never in \d+\n")
+        assert wire.head().status == 200
+        if number == signal.SIGKILL:
+            os.kill(server.router, number)
+            server.log.take(r"[^\n]*the router [^\n]*; starting another[^\n]*\n")
+        else:
+            server.main.send_signal(number)
+        with pytest.raises(ConnectionResetError):
+            wire.rest()
+        server.open("never")
+        if number == signal.SIGINT:
+            without_cancelled(server)
+
+
 def test_prototype_dies() -> None:
     """The workers of a killed prototype go on serving, finish what they run, and are replaced."""
     with Server("plain:app", "-w", "2") as server, Wire(server.address) as wire:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import socket
+import struct
 from collections.abc import Callable
 from typing import Any
 
@@ -65,15 +67,17 @@ class FakeSocket:
     """What is asked of a transport's socket."""
 
     def __init__(self) -> None:
-        self.options: list[tuple[Any, ...]] = []
+        self.resets = False  # closing sends RST
 
     def fileno(self) -> int:
         """Any number."""
         return 99
 
-    def setsockopt(self, *option: Any) -> None:
-        """Note it."""
-        self.options.append(option)
+    def setsockopt(self, level: int, option: int, value: bytes) -> None:
+        """Only this is set."""
+        assert (level, option) == (socket.SOL_SOCKET, socket.SO_LINGER)
+        on, seconds = struct.unpack("ii", value)
+        self.resets = bool(on) and not seconds
 
 
 class FakeTransport(asyncio.Transport):

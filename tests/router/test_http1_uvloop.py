@@ -8,12 +8,14 @@ import socket
 from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import Any
 
+import pytest
 import uvloop
 
 from bridge.config import Http
 from bridge.router.framing import Framing
 from bridge.router.hangup import Hangups
 from bridge.router.http1 import Connection
+from bridge.router.lifetime import CLOSED
 from bridge.router.wheel import Wheel
 from tests.router.fakes import FakeExchange, FakeService
 
@@ -146,6 +148,51 @@ def test_aborted_old_response_is_a_reset() -> None:
             except ConnectionResetError:
                 ended = b"reset"
             assert ended == b"reset"
+
+    _run(test)
+
+
+MANY = 15_000_000  #: bytes, more than the kernel keeps for a client
+
+
+@contextlib.asynccontextmanager
+async def _old_response(
+    http: Http | None = None,
+) -> AsyncIterator[tuple[Service, asyncio.StreamReader, asyncio.StreamWriter]]:
+    service = Service(answer=None, http=http)
+    async with _served(service) as (reader, writer):
+        writer.write(b"GET / HTTP/1.0\r\n\r\n")
+        await service.changed.wait()
+        connection = service.exchanges[0].connection
+        connection.respond(200, b"", None, 0, bytes(MANY), False)
+        connection.write(bytes(MANY), True)
+        yield service, reader, writer
+
+
+@pytest.mark.parametrize("leaves", [False, True], ids=["stays", "closes its side"])
+def test_old_response_that_is_taken_slowly(leaves: bool) -> None:
+    """All of a body that the close ends arrives, and then its end, whenever the client gets round to reading it."""
+
+    async def test() -> None:
+        async with _old_response() as (service, reader, writer):
+            assert not service.exchanges[0].connection.flushed
+            if leaves:
+                writer.write_eof()
+                await _until(lambda: service.exchanges[0].connection._state == CLOSED)
+            _, _, body = (await reader.read()).partition(b"\r\n\r\n")
+            assert len(body) == 2 * MANY
+
+    _run(test)
+
+
+def test_old_response_that_is_not_taken() -> None:
+    """Cut for taking nothing: the client can tell that, although every byte had been handed over."""
+
+    async def test() -> None:
+        async with _old_response(Http(send_timeout=0.1)) as (service, reader, _):
+            await _until(lambda: not service.connections)
+            with pytest.raises(ConnectionResetError):
+                await reader.read()
 
     _run(test)
 

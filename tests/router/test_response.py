@@ -10,6 +10,7 @@ from tests.router.fakes import GET, Client, FakeService, asked
 
 HEAD = GET.replace(b"GET", b"HEAD")
 OLD = b"GET / HTTP/1.0\r\n\r\n"
+UPLOAD = b"POST / HTTP/1.0\r\nContent-Length: 10000000\r\n\r\n"
 
 
 def test_head_and_body_leave_in_one_write() -> None:
@@ -126,13 +127,84 @@ def test_abort_never_looks_complete() -> None:
     client.connection.respond(200, b"", None, 0, b"abc", False)
     client.connection.abort()
     assert client.transport.aborted
-    assert len(client.transport.socket.options) == 1
+    assert client.transport.socket.resets
     other = asked()
     other.connection.respond(200, b"", None, 0, b"abc", False)
     other.connection.abort()
     assert other.transport.aborted
     assert not other.received.endswith(b"0\r\n\r\n")
-    assert other.transport.socket.options == []
+    assert not other.transport.socket.resets
+
+
+@pytest.mark.parametrize("leaves", [False, True], ids=["stays", "leaves"])
+def test_a_body_until_close_that_waits_for_the_client(leaves: bool) -> None:
+    """Handed over to the last byte, it is not complete yet: until the client has taken it, an end is a reset."""
+    client = asked(OLD)
+    client.transport.room = 100
+    client.connection.respond(200, b"", None, 0, b"x" * 1000, False)
+    client.connection.write(b"y" * 1000, True)
+    if leaves:
+        client.close()
+    assert client.transport.socket.resets
+    client.service.clock.advance(31)
+    assert client.transport.aborted
+    assert client.transport.socket.resets
+
+
+@pytest.mark.parametrize("leaves", [False, True], ids=["stays", "leaves"])
+def test_a_body_until_close_that_the_client_takes(leaves: bool) -> None:
+    """When the client has all of it, the connection is closed as usual, and what the kernel holds is not lost."""
+    client = asked(OLD)
+    client.transport.room = 100
+    client.connection.respond(200, b"", None, 0, b"x" * 1000, False)
+    client.connection.write(b"y" * 1000, True)
+    if leaves:
+        client.close()
+    client.transport.take(2000)
+    assert client.transport.closing
+    assert not client.transport.aborted
+    assert not client.transport.socket.resets
+
+
+def test_a_body_until_close_that_leaves_at_once() -> None:
+    """Nothing of it waits when its last byte is handed over: closed as usual."""
+    client = asked(OLD)
+    client.connection.respond(200, b"", None, 0, b"x", False)
+    assert client.transport.socket.resets
+    client.connection.write(b"y", True)
+    assert client.transport.closing
+    assert not client.transport.socket.resets
+
+
+def test_an_answer_to_a_client_that_still_sends() -> None:
+    """However long it takes to read its answer: it is cut only when it takes none of it, and visibly."""
+    client = asked(UPLOAD)
+    client.transport.room = 100
+    client.connection.respond(200, b"", None, 0, b"x" * 1000, False)
+    client.connection.write(b"y" * 1000, True)
+    for _ in range(5):
+        client.service.clock.advance(25)
+        client.send(b"z" * 100)
+        client.transport.take(10)
+        assert not client.transport.closing
+    client.service.clock.advance(62)
+    assert client.transport.aborted
+    assert client.transport.socket.resets
+
+
+def test_an_answer_that_a_client_that_still_sends_has_taken() -> None:
+    """From then on it has ten seconds to close; what the kernel still holds of the answer is not thrown away."""
+    client = asked(UPLOAD)
+    client.transport.room = 100
+    client.connection.respond(200, b"", None, 0, b"x" * 1000, False)
+    client.connection.write(b"y" * 1000, True)
+    client.service.clock.advance(25)
+    client.transport.take(3000)
+    client.service.clock.advance(9)
+    assert not client.transport.closing
+    assert not client.transport.socket.resets
+    client.service.clock.advance(2)
+    assert client.transport.aborted
 
 
 def test_refuse() -> None:
