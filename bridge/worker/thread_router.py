@@ -176,6 +176,12 @@ class ThreadRouter:
         start = segment.data_offset + first * segment.chunk_size
         return memoryview(segment.memory)[start : start + size]
 
+    def chunks_released(self) -> None:
+        """A thread has given chunks of responses back: those that wait for some look again."""
+        if self.port.segment.chunks.take_waiting():
+            with self.changed:
+                self.changed.notify_all()
+
     def fail(self, error: Exception) -> None:
         """The router cannot be served any more, whoever is to blame; the main thread leaves it. Of any thread."""
         if not self.failed:

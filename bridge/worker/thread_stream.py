@@ -327,6 +327,7 @@ class ThreadStream:
             self._answer(Event.FINISH if last else Event.RESPOND, message)
         except StreamCancelled:
             self._release(runs)
+            self._seat.router.chunks_released()
             raise
         if last:
             self.over = True

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import tempfile
 import time
+from collections import Counter
 
 import pytest
 
@@ -12,7 +13,9 @@ from bridge.core import FULL, Tracking
 from bridge.errors import RemoteProtocolError, StreamCancelled
 from bridge.ipc.message import ABORT, ACK, BATON, DATA, FILE, HEADER, LAST, PART, RESPONSE
 from bridge.ipc.port import Geometry
+from bridge.ipc.segment import Segment
 from bridge.ipc.stream import Event
+from bridge.worker.thread_stream import ThreadStream
 from tests.ipc.rings import rung
 from tests.worker.thread_rig import HEAD, NORMAL, TINY, RouterSide, Side, pattern, until
 
@@ -207,6 +210,43 @@ def test_memory_that_others_hold() -> None:
         thread.join()
         assert seat.next(stream) is None
         assert side.response(1 << 32)[1] == bytes(5000)
+
+
+def test_memory_that_is_given_back(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A thread that waits for chunks gets those of a response which nobody waits for any more."""
+    looks: Counter[int] = Counter()
+    claim, release = Segment.claim, ThreadStream._release
+
+    def counted(segment: Segment, size: int, least: int) -> tuple[int, int]:
+        found = claim(segment, size, least)
+        looks[id(segment)] += 1
+        return found
+
+    with RouterSide(TINY, 2) as side:
+        one, two = side.seat(0), side.seat(1)
+        monkeypatch.setattr(Segment, "claim", counted)
+        leaving, staying = side.claimed(one, head=HEAD[-24:]), side.claimed(two, head=HEAD[-24:])
+        side.segment.chunks.claim_some(TINY.chunks - 1, TINY.chunks - 1)
+        while side.router.port.outgoing.push(HEADER.pack(0, BATON, 0, 0, 0, 0, 0, 0)) != FULL:
+            pass
+        thread = Side(lambda: leaving.respond(200, b"", 100, 0, bytes(100), True))
+        until(lambda: side.segment.chunks.busy() == TINY.chunks)  # it has the last chunk, and waits for the queue
+        waiting = Side(lambda: staying.respond(200, b"", 100, 0, bytes(100), True))
+        until(lambda: looks[id(two.segment)] > 1)
+        before = looks[id(two.segment)]
+
+        def slow(stream: ThreadStream, runs: list[tuple[int, int]]) -> None:
+            until(lambda: looks[id(two.segment)] > before)  # the other one was woken too, and has found nothing
+            release(stream, runs)
+
+        monkeypatch.setattr(ThreadStream, "_release", slow)
+        side.cancel(1 << 32)
+        with pytest.raises(StreamCancelled):
+            thread.join()
+        until(lambda: side.segment.chunks.busy() == TINY.chunks)  # before there is any other reason to look
+        assert {message.kind for message in side.receive(TINY.queue)} == {BATON}
+        assert side.response(1 << 32 | 1) == (200, bytes(100))
+        waiting.join()
 
 
 def test_a_queue_that_is_full() -> None:
