@@ -33,8 +33,10 @@ typedef struct bridge_queue {
     uint64_t next;      /* ticket of the next message, if nobody else pushes any */
 } bridge_queue;
 
-/* Joins a queue; `batch` holds `batch_items` messages. FAULT = impossible geometry or other version. */
+/* Joins a queue, without a batch. FAULT = impossible geometry or other version. */
 int bridge_queue_open(bridge_queue *queue, void *memory, const struct bridge_queue_geometry *geometry, uint16_t owner);
+
+/* What drain, claim, next and recover copy into from now on: `batch` holds `batch_items` messages. */
 void bridge_queue_use_batch(bridge_queue *queue, uint8_t *batch, uint32_t batch_items);
 
 /* 0 = delivered, w + 1 = delivered and the caller must ring waiter w, or FULL. */

@@ -223,7 +223,7 @@ class Segment:
 class SegmentPool:
     """The router's segments for requests of one application: grows on demand, up to a limit.
 
-    `grow` is called with a new segment before anything in it is handed out, so that every worker has been sent
+    `announce` is called with a new segment before anything in it is handed out, so that every worker has been sent
     its descriptor before a message can name it. Those who found no memory wait in line; each says how many bytes
     it needs and is called when a run of that size can be claimed.
 

@@ -59,9 +59,10 @@ def part_of_file(filelike: Any) -> Part | None:
     if not plain:
         return None
     try:
+        owner.flush()  # what was written through the same object, and is not in the file yet
         file, offset = owner.fileno(), owner.tell()
         status = os.fstat(file)
-    except OSError:  # a pipe has no position
+    except OSError:  # a pipe has no position; and of a file that cannot be completed read() tells why
         return None
     if not stat.S_ISREG(status.st_mode) or offset >= status.st_size:
         return None

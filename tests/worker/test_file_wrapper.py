@@ -58,6 +58,19 @@ def test_from_where_the_file_stands(file: Path) -> None:
         assert serve(wraps(opened)).body == LARGE[10:]
 
 
+@pytest.mark.parametrize("size", [20, len(LARGE)])
+def test_what_was_written_is_sent(file: Path, size: int) -> None:
+    """Bytes that Python has not written to the file yet are sent, not those in whose place they are."""
+    os.truncate(file, size)
+    opened = file.open("r+b")
+    opened.read(10)
+    opened.seek(0)
+    opened.write(b"NEW-HEADER")
+    opened.seek(4)
+    stream = serve(wraps(opened))
+    assert stream.body == b"HEADER" + LARGE[10:size]
+
+
 def test_no_more_than_the_content_length(file: Path) -> None:
     """The announced length ends the file's part."""
     count = SMALL_FILE + 1
