@@ -85,7 +85,6 @@ class Functions(Protocol):
     bridge_queue_doze: Callable[[Handle, int], int]
     bridge_queue_rouse: Callable[[Handle, int], None]
     bridge_queue_wake: Callable[[Handle], int]
-    bridge_queue_take_starved: Callable[[Handle], int]
     bridge_queue_set_ready: Callable[[Handle, int], None]
     bridge_queue_audit: Callable[[Handle], int]
     bridge_queue_length: Callable[[Handle], int]

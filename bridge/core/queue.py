@@ -136,10 +136,6 @@ class Queue:
         """
         return lib.bridge_queue_wake(self._handle)
 
-    def take_starved(self) -> bool:
-        """True if a producer met a full queue since the last call: all are to be rung. `drain` asks by itself."""
-        return lib.bridge_queue_take_starved(self._handle) == 1
-
     def set_ready(self, consumers: int) -> None:
         """Tell consumers how many of them share the work, for their part of a claim. Advisory."""
         lib.bridge_queue_set_ready(self._handle, consumers)
@@ -166,7 +162,7 @@ class Queue:
         """Repair what a dead process held; it must be dead, and only one process may do this at a time.
 
         Items that it was filling become void, items that it was reading are freed. The caller then rings *every* living
-        waiter of the queue, and its producers if `take_starved()`: the dead may have owed a ring to any of them.
+        waiter of the queue, and its producers: the dead may have owed a ring to any of them.
 
         Returns:
             Copies of the messages in the items that it was reading; whether they were acted upon, the caller knows.

@@ -22,6 +22,7 @@ from bridge.ipc.segment import create_memory, map_memory
 MAGIC = b"bridgeST"
 LAYOUT = 1
 ROW = 128  #: bytes
+PERIOD = 1.0  #: seconds between two heartbeats of a worker
 _HEADER = Struct("<8sII")
 _MASK = (1 << 64) - 1
 
@@ -83,10 +84,6 @@ class Row:
     def last_beat(self) -> float:
         """Seconds of the monotonic clock at the last heartbeat, 0.0 before the first one."""
         return int(self.words[BEAT]) / 1e9
-
-    def snapshot(self) -> tuple[int, ...]:
-        """All words at about the same moment."""
-        return tuple(self.words)
 
 
 class Page:

@@ -7,7 +7,6 @@ told to leave, or main is gone → finish what runs → lifespan shutdown.
 from __future__ import annotations
 
 import asyncio
-import gc
 import logging
 from typing import Any
 
@@ -17,17 +16,15 @@ from bridge import __version__, config
 from bridge.errors import BridgeError, PeerLost, TargetError
 from bridge.ipc import handshake
 from bridge.ipc.link import Link
-from bridge.ipc.status import ACTIVE, REQUESTS, Row, State
+from bridge.ipc.status import ACTIVE, PERIOD, REQUESTS, Row, State
 from bridge.worker import heap
 from bridge.worker.asgi import AsgiApplication
 from bridge.worker.attach import Attached
 from bridge.worker.lifespan import Lifespan
-from bridge.worker.main_link import MainLink
+from bridge.worker.main_link import QUICK, MainLink
 from bridge.worker.scope import ScopeBuilder
 from bridge.worker.types import Target
 
-BEAT = 1.0  #: seconds between two heartbeats
-QUICK = 1.0  #: seconds that requests have to end when the server leaves quickly
 SHUTDOWN = 10.0  #: most seconds of a lifespan shutdown; less when the graceful timeout is shorter
 
 
@@ -94,9 +91,7 @@ class AsgiServer:
         return await self._leave(lifespan)
 
     def _begin(self) -> None:
-        # What was imported lives as long as the process: the collector need not look at it again and again.
-        gc.collect()
-        gc.freeze()
+        heap.settle()
         self._ready = True
         self._row.enter(State.READY)
         self._tell({"type": "ready"})
@@ -133,7 +128,7 @@ class AsgiServer:
         self._row.words[REQUESTS] = self._taken + sum(router.taken for router in self._routers)
         if self._ready:
             self._row.words[ACTIVE] = len(self._app.tasks)
-        asyncio.get_running_loop().call_later(BEAT, self._beat)
+        asyncio.get_running_loop().call_later(PERIOD, self._beat)
 
     # Main and the routers
 

@@ -1,4 +1,4 @@
-"""Keep freed memory for the next body, instead of giving it back to the kernel and asking for it again.
+"""The heap of a worker: freed memory is kept for the next body, and what was imported is left alone.
 
 The pieces of a large request body are `bytes` of some hundred KiB each, which live for microseconds. The C library
 returns such blocks to the kernel when they are freed, and every new one costs its page faults again: measured, a fifth
@@ -8,6 +8,7 @@ of the worker's time in an upload. What is kept instead is bounded by `KEPT`.
 from __future__ import annotations
 
 import ctypes
+import gc
 
 KEPT = 16 << 20  #: bytes that may stay free at the end of the heap
 LARGE = 2 << 20  #: blocks from this size on are still mapped one by one
@@ -22,3 +23,9 @@ def keep() -> bool:
     except (AttributeError, OSError):
         return False
     return bool(mallopt(_TRIM_THRESHOLD, KEPT)) and bool(mallopt(_MMAP_THRESHOLD, LARGE))
+
+
+def settle() -> None:
+    """The application is loaded: what lives now lives as long as the process, and is no more looked at for garbage."""
+    gc.collect()
+    gc.freeze()

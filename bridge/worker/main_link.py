@@ -10,6 +10,8 @@ from typing import Any
 from bridge.errors import PeerLost, RemoteProtocolError, TargetError
 from bridge.ipc.link import Link
 
+QUICK = 1.0  #: seconds that requests have to end when a worker leaves without grace, as when main is gone
+
 
 class MainLink:
     """A worker's end of its link to main.

@@ -7,7 +7,6 @@ gone → the threads end with the requests that they run, or are left behind whe
 
 from __future__ import annotations
 
-import gc
 import logging
 import os
 import select
@@ -20,14 +19,11 @@ from bridge.errors import BridgeError, PeerLost
 from bridge.ipc import handshake
 from bridge.ipc.doorbell import Doorbell
 from bridge.ipc.link import Link
-from bridge.ipc.status import ACTIVE, REQUESTS, Row, State
+from bridge.ipc.status import ACTIVE, PERIOD, REQUESTS, Row, State
 from bridge.worker import heap
-from bridge.worker.main_link import MainLink
+from bridge.worker.main_link import QUICK, MainLink
 from bridge.worker.thread import Gateway, RequestThread
 from bridge.worker.thread_router import ThreadRouter
-
-BEAT = 1.0  #: seconds between two heartbeats
-QUICK = 1.0  #: seconds that requests have to end when the server leaves quickly
 
 
 class WsgiServer:
@@ -60,9 +56,7 @@ class WsgiServer:
         if self._leaving:
             return 0
         heap.keep()
-        # What was imported lives as long as the process: the collector need not look at it again and again.
-        gc.collect()
-        gc.freeze()
+        heap.settle()
         for thread in self._threads:
             thread.start()
         self._watch(self._main.fileno(), self._on_main)
@@ -88,7 +82,7 @@ class WsgiServer:
         now = time.monotonic()
         if now >= self._beat_at:
             self._beat()
-            self._beat_at = now + BEAT
+            self._beat_at = now + PERIOD
         alive = sum(thread.alive for thread in self._threads)
         if alive < len(self._threads) and not self._leaving:
             self._log.critical("this worker leaves: %d of its threads have failed", len(self._threads) - alive)

@@ -32,10 +32,10 @@ def test_a_row_is_seen_by_another_mapping(page: Page) -> None:
     row.add(status.REQUESTS)
     row.add(status.REQUESTS, 4)
     seen = other.row(2)
-    words = seen.snapshot()
+    words = seen.words
     assert (words[status.PID], words[status.STATE], words[status.REQUESTS]) == (4711, State.READY, 5)
     assert before <= seen.last_beat <= time.monotonic()
-    assert all(set(other.row(number).snapshot()) == {0} for number in (0, 1, 3))
+    assert all(set(other.row(number).words) == {0} for number in (0, 1, 3))
     other.close()
 
 

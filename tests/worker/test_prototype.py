@@ -117,7 +117,7 @@ def test_workers_are_announced_with_their_own_ids(prototype: Prototype) -> None:
     """Each worker comes with an id, its process, and main's end of its control link."""
     prototype.start(processes=3)
     assert sorted(prototype.worker() for _ in range(3)) == [2, 3, 4]
-    rows = [prototype.page.row(number).snapshot() for number in (2, 3, 4)]
+    rows = [prototype.page.row(number).words for number in (2, 3, 4)]
     assert [row[0] for row in rows] == [prototype.pids[number] for number in (2, 3, 4)]
     assert {row[1] for row in rows} == {State.BOOTING}
 
