@@ -102,6 +102,27 @@ class PeerLost(BridgeError):
     status = 502
 
 
+class LinkFull(PeerLost):
+    """The other end of a link has not read for so long that there is no room: raised by `ipc.link`, nothing was sent.
+
+    Who can wait tries again when the link is writable; who cannot takes the other process for gone, as it will be.
+    """
+
+
+class FilesLost(BridgeError):
+    """A message has come without its files, for this process may open no more: raised by `ipc.link`.
+
+    It is nobody's fault but ours: the caller does without the files, and asks for them again if it can.
+
+    Args:
+        data: the message, whole.
+    """
+
+    def __init__(self, data: bytes) -> None:
+        super().__init__("this process may open no more files: those that came with a message are lost")
+        self.data = data
+
+
 class StreamCancelled(BridgeError):
     """The other side gave the stream up: caught in `router.exchange` and by the gateways of ASGI and WSGI."""
 

@@ -9,7 +9,7 @@ import time
 from collections.abc import Callable
 from typing import Any, Protocol
 
-from bridge.errors import PeerLost, RemoteProtocolError
+from bridge.errors import FilesLost, PeerLost, RemoteProtocolError
 from bridge.ipc.link import Link
 from bridge.log import log
 
@@ -60,7 +60,7 @@ class Loop:
 def read_all(link: Link, handle: Callable[[dict[str, Any], list[int]], None]) -> bool:
     """Hand over every message that is there; False when the link has ended or the other process talks nonsense."""
     try:
-        while received := link.receive():
+        while received := _receive(link):
             handle(*received)
     except PeerLost:
         return False
@@ -68,3 +68,12 @@ def read_all(link: Link, handle: Callable[[dict[str, Any], list[int]], None]) ->
         log.error("a process sent main what it does not understand: %r", error)
         return False
     return True
+
+
+def _receive(link: Link) -> tuple[dict[str, Any], list[int]] | None:
+    while True:
+        try:
+            return link.receive()
+        except FilesLost as error:
+            # Who sent it is well. What it sent is of no use without its files; a link's other end reads end-of-file.
+            log.error("%s", error)

@@ -136,6 +136,7 @@ class Memory:
     queue: Annotated[int, Range(2, 1 << 16), PowerOfTwo()] = 256  #: items of one queue
     #: bytes of one body that may wait in shared memory, per stream and direction
     window: Annotated[int, Range(64, 1 << 40)] = 1048576
+    junk_fill: bool = False  #: fill chunks that are freed, so that whoever still reads them is caught: for debugging
     memfd: bool = True  #: False = POSIX shared memory objects, as where the kernel has no memfd
 
 

@@ -1,4 +1,4 @@
-"""Take a batch of messages apart and hand each one to whoever its stream belongs to.
+"""Take messages apart and hand each one to whoever its stream belongs to.
 
 Every field was written by another process: a message whose parts do not add up to the length that the queue
 delivered is that process's fault, and nothing of it is used.
@@ -12,7 +12,7 @@ from typing import TypeAlias
 
 from bridge.core import Queue
 from bridge.errors import RemoteProtocolError
-from bridge.ipc.message import DESCRIPTOR, HEADER, MAX_DESCRIPTORS
+from bridge.ipc.message import DESCRIPTOR, HEADER, MAX_DESCRIPTORS, RECORD
 
 #: stream, kind, flags, size, number, head, descriptors [(segment, first chunk, bytes)], inline bytes
 Handler: TypeAlias = Callable[[int, int, int, int, int, int, list[tuple[int, int, int]] | None, bytes], None]
@@ -47,3 +47,15 @@ def dispatch(queue: Queue, count: int, handle: Handler) -> None:
         elif length != _FIXED + inline:
             raise RemoteProtocolError(f"a message of {length} bytes announces {inline} bytes")
         handle(stream, kind, flags, size, number, head, descriptors, batch[start : start + inline])
+
+
+def deliver(message: bytes, handle: Handler) -> None:
+    """Call `handle` for one message that has come over the link.
+
+    Raises:
+        RemoteProtocolError: it is none, or one that only a queue carries.
+    """
+    stream, kind, flags, pieces, inline, size, number, head = HEADER.unpack_from(message)
+    if pieces or kind == RECORD or len(message) != _FIXED + inline:
+        raise RemoteProtocolError(f"a message of {len(message)} bytes and kind {kind} over a link")
+    handle(stream, kind, flags, size, number, head, None, message[_FIXED:])

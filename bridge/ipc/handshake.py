@@ -1,7 +1,7 @@
 """How a worker joins the router: one offer with all shared memory in it, one answer.
 
     router → worker   attach    versions, geometry, ids; descriptors in the order of `FILES`, then the waiters' bells
-    router → worker   segment   one more segment of request bodies, before any message names it
+    router → worker   segment   one more segment of request bodies: before any message names it, or when asked for
     worker → router   attached  the application is ready: its interface, and how many requests it takes at once
 
 A worker is offered as many waiters as its application may have threads. Each thread of a WSGI worker sleeps on its own
@@ -24,7 +24,7 @@ from bridge.ipc.link import Link
 from bridge.ipc.port import Geometry, Port
 from bridge.ipc.segment import Segment, create_memory, map_memory
 
-PROTOCOL = 2  #: grows when a message, a layout or a step of this handshake changes
+PROTOCOL = 3  #: grows when a message, a layout or a step of this handshake changes
 INTERFACES = ("asgi", "wsgi")  #: what an application can be
 FILES = ("application queue", "port", "worker's bell", "router's bell", "response segment")
 
@@ -167,7 +167,8 @@ def accept(link: Link, version: str, message: dict[str, Any], fds: list[int]) ->
         memory = _map_application_block(block, geometry)
         queue, tracking = _application_handles(memory, geometry, worker, create=False)
         port = Port(map_memory(ports, 2 * geometry.queue_bytes), geometry, worker, create=False)
-        segment = Segment(responses, worker, geometry.chunk_size, geometry.chunks, worker, create=False)
+        cells = geometry.chunk_size, geometry.chunks
+        segment = Segment(responses, worker, *cells, worker, create=False, junk=geometry.junk)
     except (KeyError, TypeError, ValueError, OverflowError, OSError) as error:
         _close(fds)
         raise RemoteProtocolError(f"an attach message that cannot be used: {error!r}") from error
@@ -177,6 +178,11 @@ def accept(link: Link, version: str, message: dict[str, Any], fds: list[int]) ->
     port.join(link, Doorbell(own_bell), Doorbell(router_bell), segment)
     _close([block, ports])
     return Attachment(port, memory, queue, tracking, geometry, worker, waiters, [Doorbell(bell) for bell in bells])
+
+
+def segment_note(number: int) -> dict[str, Any]:
+    """What a segment of requests is sent with; without its file it says that there is no such segment."""
+    return {"type": "segment", "segment": number}
 
 
 def attached(limit: int, interface: str) -> dict[str, Any]:

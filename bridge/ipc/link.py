@@ -1,7 +1,8 @@
-"""One end of a SEQPACKET pair between two processes: JSON messages that carry file descriptors.
+"""One end of a SEQPACKET pair between two processes: messages that carry file descriptors.
 
-Links carry what is rare (introductions, settings, readiness, the end of a process as end-of-file); requests
-and bodies travel through queues and segments.
+Links carry what is rare (introductions, settings, readiness, the end of a process as end-of-file), as JSON; requests
+and bodies travel through queues and segments. What of a port's messages the queue cannot carry comes over its link
+too, as binary records (`record`).
 """
 
 from __future__ import annotations
@@ -10,12 +11,12 @@ import array
 import json
 import os
 import socket
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any, Self
 
-from bridge.errors import PeerLost, RemoteProtocolError
+from bridge.errors import FilesLost, LinkFull, PeerLost, RemoteProtocolError
 
-MAX_MESSAGE = 65536  #: bytes of JSON
+MAX_MESSAGE = 65536  #: bytes
 MAX_DESCRIPTORS = 250  #: files in one message; the kernel's own limit is 253
 _FD = array.array("i").itemsize
 
@@ -50,26 +51,38 @@ class Link:
         return self._socket.fileno()
 
     def send(self, message: dict[str, Any], fds: Sequence[int] = ()) -> None:
-        """Send one message and its files.
+        """Send one message and its files; raises as `send_bytes`."""
+        self.send_bytes(json.dumps(message, separators=(",", ":")).encode(), fds)
+
+    def send_bytes(self, data: bytes, fds: Sequence[int] = ()) -> None:
+        """Send one message of any form and its files.
 
         Raises:
-            PeerLost: the other process is gone, or has not read for so long that its socket is full.
+            LinkFull: the other process has not read for so long that its socket is full; nothing was sent.
+            PeerLost: it is gone.
         """
-        data = json.dumps(message, separators=(",", ":")).encode()
         if len(data) > MAX_MESSAGE or len(fds) > MAX_DESCRIPTORS:
             raise ValueError(f"message of {len(data)} bytes with {len(fds)} files is over the limit of a link")
         rights = [(socket.SOL_SOCKET, socket.SCM_RIGHTS, array.array("i", fds))] if fds else []
         try:
             self._socket.sendmsg([data], rights)
+        except BlockingIOError as error:
+            raise LinkFull("the other process does not read its link") from error
         except (OSError, ValueError) as error:
             raise PeerLost(f"the other process took no message: {error}") from error
 
     def receive(self) -> tuple[dict[str, Any], list[int]] | None:
-        """The next message and its files, or None when there is none now.
+        """The next message and its files, or None when there is none now; raises as `receive_bytes` and `decode`."""
+        received = self.receive_bytes()
+        return None if received is None else (decode(*received), received[1])
+
+    def receive_bytes(self) -> tuple[bytes, list[int]] | None:
+        """The next message in whatever form, and its files; None when there is none now.
 
         Raises:
             PeerLost: end of file: the other process has closed its end or is dead.
-            RemoteProtocolError: the message is no JSON object, or too long; its files are closed.
+            FilesLost: there were no descriptors left for its files; those that had one are closed.
+            RemoteProtocolError: the message is too long, or has too many files; they are closed.
         """
         try:
             data, ancillary, flags, _ = self._socket.recvmsg(
@@ -85,17 +98,13 @@ class Link:
                 fds.frombytes(payload[: len(payload) - len(payload) % _FD])
         if not data and not fds:
             raise PeerLost("the other process has closed its end")
-        try:
-            if flags & (socket.MSG_TRUNC | socket.MSG_CTRUNC):
-                raise ValueError("longer than a link allows")
-            message = json.loads(data)
-            if not isinstance(message, dict):
-                raise ValueError("not an object")
-        except (ValueError, RecursionError) as error:
-            for fd in fds:
-                os.close(fd)
-            raise RemoteProtocolError(f"a message on a link is not what a link carries: {error}") from error
-        return message, list(fds)
+        if flags & (socket.MSG_TRUNC | socket.MSG_CTRUNC):
+            close_all(fds)
+            # The kernel drops files that find no room here: in the buffer, or, if that was not full, in this process.
+            if flags & socket.MSG_TRUNC or len(fds) >= MAX_DESCRIPTORS:
+                raise RemoteProtocolError("a message on a link is longer than a link allows")
+            raise FilesLost(data)
+        return data, list(fds)
 
     def shut(self) -> None:
         """End it for both sides, whoever holds a duplicate of this end; the descriptor stays until `close`."""
@@ -107,3 +116,25 @@ class Link:
     def close(self) -> None:
         """Close this end; the other one reads end-of-file once no duplicate is left."""
         self._socket.close()
+
+
+def decode(data: bytes, fds: Sequence[int]) -> dict[str, Any]:
+    """A message that is JSON.
+
+    Raises:
+        RemoteProtocolError: it is no JSON object; its files are closed.
+    """
+    try:
+        message = json.loads(data)
+        if not isinstance(message, dict):
+            raise ValueError("not an object")
+    except (ValueError, RecursionError) as error:
+        close_all(fds)
+        raise RemoteProtocolError(f"a message on a link is not what a link carries: {error}") from error
+    return message
+
+
+def close_all(fds: Iterable[int]) -> None:
+    """Close files that came with a message and are not wanted."""
+    for fd in fds:
+        os.close(fd)

@@ -3,16 +3,17 @@
     offset  size  field
     0       8     stream       slot (low 32 bits) and generation (high 32 bits) of the tracking word; 0 = none
     8       1     kind         one of the constants below
-    9       1     flags        LAST, DATE, SERVER, ACK, EXPECT, FILE
+    9       1     flags        LAST, DATE, SERVER, ACK, EXPECT, FILE, LINKED
     10      2     descriptors  how many 12-byte descriptors follow the header
     12      4     length       inline bytes that follow the descriptors
     16      8     size         REQUEST, RESPONSE: Content-Length or UNKNOWN · WANT, WINDOW: bytes
-    24      4     number       REQUEST: version and scheme bits · RESPONSE: status
+    24      4     number       REQUEST: version and scheme bits · RESPONSE: status · else what its kind says
     28      4     head         REQUEST, RESPONSE: bytes of the head, at the front of the payload
 
 The payload of a message is its inline bytes, followed by the bytes of its descriptors in order. A REQUEST and a
 RESPONSE start with `head` bytes of head; what follows the head is the beginning of the body. A head that does not
-fit inline travels in descriptors, with no inline bytes.
+fit inline travels in descriptors, with no inline bytes; where there are no chunks for it, it travels over the link
+(`record`): a RESPONSE as a whole, of a REQUEST the head alone, when the worker that has claimed it asks (HEAD).
 
 Every claimed stream ends with exactly one message from the worker that carries LAST or is an ABORT, also when the
 stream was cancelled: only then is the worker done with it, and its number may be used again.
@@ -41,13 +42,18 @@ WANT = 18  #: the application reads: `size` bytes of request body were consumed 
 ABORT = 19  #: the response cannot be completed: the client must see it broken
 TAKEN = 20  #: the request head was copied out of its chunks
 BATON = 21  #: work is left in the application's queue: ring its sleeper `number`
+SEGMENT = 22  #: a message has named segment `number`, which is not known here: send it over the link
+# both ways
+HEAD = 23  #: from the worker: send the head of this REQUEST, which was LINKED; to the worker: here it is
+RECORD = 30  #: the message that has come over the link in record `number` has its place here
 
 LAST = 1  #: nothing follows in this direction of the stream
 DATE = 2  #: the response head holds a Date field
 SERVER = 4  #: the response head holds a Server field
 ACK = 8  #: answer with WINDOW when the bytes so far have left
 EXPECT = 16  #: the client sent Expect: 100-continue and still waits
-FILE = 32  #: the body lies in a file: of a REQUEST, `size` bytes, for a WANT; of DATA, a part of one that was sent
+FILE = 32  #: the body lies in a file: of a REQUEST, `size` bytes, for a WANT; of BODY and DATA, one that comes along
+LINKED = 64  #: the head of this REQUEST is neither inline nor in chunks
 
 HTTP_1_0 = 1  #: bit in `number` of a REQUEST: version 1.0, else 1.1
 HTTPS = 2  #: bit in `number` of a REQUEST: scheme https, else http

@@ -1,19 +1,23 @@
 """One process's end of the port between the router and one worker.
 
 A port is two queues in shared memory (one per direction), a bell for each side, the segment that the worker writes
-responses to, and the link that carries descriptors and whose end-of-file is the other side's death.
+responses to, and the link that carries files and what fits no queue item, and whose end-of-file is the other side's
+death.
 """
 
 from __future__ import annotations
 
 from collections import deque
+from collections.abc import Callable
 from dataclasses import dataclass
 from mmap import mmap
 
 from bridge.core import FULL, Queue
 from bridge.errors import RemoteProtocolError
 from bridge.ipc.doorbell import Doorbell
+from bridge.ipc.inbox import Inbox
 from bridge.ipc.link import Link
+from bridge.ipc.outbox import Outbox
 from bridge.ipc.segment import Segment
 
 ROUTER = 1  #: the router's owner id in every queue, tracking word and chunk map
@@ -32,6 +36,7 @@ class Geometry:
     chunk_size: int  #: bytes of a chunk
     chunks: int  #: chunks of a segment
     window: int  #: bytes of one response that may wait in shared memory
+    junk: bool = False  #: fill what is freed; see `Segment`
 
     @property
     def queue_bytes(self) -> int:
@@ -48,6 +53,10 @@ def _page(size: int) -> int:
     return (size + 4095) // 4096 * 4096
 
 
+def _ignore(_: bool) -> None:
+    pass
+
+
 class Port:
     """Send and receive for one side; nothing here blocks.
 
@@ -58,7 +67,19 @@ class Port:
         create: True for the router, which lays the queues out.
     """
 
-    __slots__ = ("backlog", "bell", "incoming", "link", "memory", "outgoing", "peer_bell", "segment")
+    __slots__ = (
+        "backlog",
+        "bell",
+        "inbox",
+        "incoming",
+        "link",
+        "memory",
+        "on_blocked",
+        "outbox",
+        "outgoing",
+        "peer_bell",
+        "segment",
+    )
 
     def __init__(self, memory: mmap, geometry: Geometry, owner: int, *, create: bool) -> None:
         self.memory = memory
@@ -78,6 +99,9 @@ class Port:
         router = owner == ROUTER
         self.outgoing, self.incoming = (inbox, outbox) if router else (outbox, inbox)
         self.backlog: deque[bytes] = deque()  # messages that wait for room; empty = the next one goes straight in
+        self.inbox = Inbox()
+        self.outbox = Outbox(self)
+        self.on_blocked: Callable[[bool], None] = _ignore  #: told whether something waits for room in the link
         self.bell: Doorbell
         self.peer_bell: Doorbell
         self.link: Link
@@ -116,11 +140,15 @@ class Port:
 
     @property
     def clear(self) -> bool:
-        """Whether nothing waits here: a message sent now goes straight into the queue."""
+        """Whether no message waits for the queue: one that is sent now goes straight into it."""
         return not self.backlog
 
     def flush(self) -> bool:
-        """Send what waits here, as far as there is room; True = nothing waits any more."""
+        """Send what waits here, as far as there is room; True = nothing waits any more.
+
+        Raises:
+            PeerLost, RemoteProtocolError: as `Outbox.send`.
+        """
         backlog = self.backlog
         while backlog:
             ring = self.outgoing.push(backlog[0])
@@ -129,10 +157,13 @@ class Port:
             backlog.popleft()
             if ring:
                 self.peer_bell.ring()
-        return True
+        return self.outbox.clear or (self.outbox.advance() and not backlog)
 
     def close(self) -> None:
         """Close every descriptor of this end; the mappings go with their last view."""
+        self.on_blocked = _ignore
+        self.outbox.close()
+        self.inbox.close()
         self.link.close()
         self.bell.close()
         self.peer_bell.close()

@@ -32,6 +32,7 @@ FREE_SHARE = 4
 
 With n streams that want all they can get, each ends up with 1/(n + 4) of the memory, and 4/(n + 4) of it stays free.
 """
+JUNK = b"\xa5"  #: what freed chunks are filled with where `junk` is set
 _HEADER = Struct("<8sIIII")
 _MAP_OFFSET = 64
 _PAGE = 4096
@@ -125,9 +126,10 @@ class Segment:
         create: True for the router, which writes the header.
         memory: its mapping, where there is one already.
         writable: False for the workers where only the router writes: there are no `chunks` then.
+        junk: fill what is freed with `JUNK`: whoever reads or sends it afterwards gets caught (for debugging).
     """
 
-    __slots__ = ("chunk_size", "chunks", "count", "data_offset", "fd", "memory", "number", "owner")
+    __slots__ = ("chunk_size", "chunks", "count", "data_offset", "fd", "junk", "memory", "number", "owner")
 
     def __init__(  # noqa: PLR0913 - a segment has this many properties
         self,
@@ -140,9 +142,11 @@ class Segment:
         create: bool,
         memory: mmap.mmap | None = None,
         writable: bool = True,
+        junk: bool = False,
     ) -> None:
         self.fd = fd
         self.owner = owner
+        self.junk = junk
         self.number = number
         self.chunk_size = chunk_size
         self.count = count
@@ -156,13 +160,21 @@ class Segment:
             self.chunks = ChunkMap(self.memory, count=count, owner=owner, create=create, offset=_MAP_OFFSET)
 
     @classmethod
-    def create(
-        cls, number: int, chunk_size: int, count: int, owner: int, *, memfd: bool = True, shared: bool = True
+    def create(  # noqa: PLR0913 - as above
+        cls,
+        number: int,
+        chunk_size: int,
+        count: int,
+        owner: int,
+        *,
+        memfd: bool = True,
+        shared: bool = True,
+        junk: bool = False,
     ) -> Self:
         """A new segment: memory, header and an empty chunk map; unless it is `shared` others can only read it."""
         fd = create_memory(cls._data_offset(count) + chunk_size * count, memfd=memfd, final=shared)
         try:
-            segment = cls(fd, number, chunk_size, count, owner, create=True)
+            segment = cls(fd, number, chunk_size, count, owner, create=True, junk=junk)
             if not shared:
                 keep_to_oneself(fd)
         except BaseException:
@@ -172,7 +184,8 @@ class Segment:
 
     def handle(self) -> Segment:
         """A further thread's handle on the same mapping; it has no descriptor to close."""
-        return Segment(-1, self.number, self.chunk_size, self.count, self.owner, create=False, memory=self.memory)
+        geometry = self.chunk_size, self.count
+        return Segment(-1, self.number, *geometry, self.owner, create=False, memory=self.memory, junk=self.junk)
 
     @staticmethod
     def _data_offset(count: int) -> int:
@@ -191,6 +204,32 @@ class Segment:
         """Claim a run for up to `size` bytes, at least `least`; returns (first chunk, bytes) or (NONE, 0)."""
         first, got = self.chunks.claim_some(self.chunks_of(size), self.chunks_of(least))
         return (NONE, 0) if first == NONE else (first, got * self.chunk_size)
+
+    def place(self, data: bytes, most: int) -> list[tuple[int, int]] | None:
+        """Put `data` into at most `most` runs: (first chunk, bytes) of each; None = no memory, and nothing is held."""
+        runs: list[tuple[int, int]] = []
+        left = memoryview(data)
+        while left:
+            spare = most - len(runs)
+            first, got = self.claim(len(left), -(-len(left) // spare)) if spare > 0 else (NONE, 0)
+            if not got:
+                for start, size in runs:
+                    self.release(start, self.chunks_of(size))
+                return None
+            runs.append((first, min(got, len(left))))
+            self.write(first, left[:got])
+            left = left[got:]
+        return runs
+
+    def release(self, first: int, count: int) -> None:
+        """Give back a run that this process holds."""
+        if self.junk:
+            self.spoil(first, count)
+        self.chunks.release(first, count)
+
+    def spoil(self, first: int, count: int) -> None:
+        """Fill a run, which this process still holds, with `JUNK`."""
+        self.write(first, JUNK * (count * self.chunk_size))
 
     def share(self) -> int:
         """Bytes that one stream may hold now; see `FREE_SHARE`."""
@@ -218,143 +257,3 @@ class Segment:
         if self.fd >= 0:
             os.close(self.fd)
             self.fd = -1
-
-
-class SegmentPool:
-    """The router's segments for requests of one application: grows on demand, up to a limit.
-
-    `announce` is called with a new segment before anything in it is handed out, so that every worker has been sent
-    its descriptor before a message can name it. Those who found no memory wait in line; each says how many bytes
-    it needs and is called when a run of that size can be claimed.
-
-    Args:
-        chunk_size: bytes of a chunk.
-        count: chunks of a segment.
-        limit: bytes of all segments; there is always one.
-        owner: the router's id.
-        memfd: see `create_memory`.
-        announce: called with each new segment.
-        first: number of the first segment.
-    """
-
-    __slots__ = (
-        "_announce",
-        "_chunk_size",
-        "_count",
-        "_first",
-        "_limit",
-        "_memfd",
-        "_owner",
-        "_serving",
-        "_used",
-        "_waiting",
-        "segments",
-    )
-
-    def __init__(  # noqa: PLR0913 - geometry, and what is behind it
-        self, chunk_size: int, count: int, limit: int, owner: int, *, memfd: bool, announce: Any, first: int = 0
-    ) -> None:
-        self._chunk_size = chunk_size
-        self._first = first
-        self._count = count
-        self._limit = max(1, limit // (chunk_size * count))
-        self._owner = owner
-        self._memfd = memfd
-        self._announce = announce
-        self._waiting: dict[Any, int] = {}
-        self._serving = False
-        self._used = 0  # chunks
-        self.segments: list[Segment] = []
-
-    def claim(self, size: int, least: int) -> tuple[Segment, int, int] | None:
-        """A run of up to `size` bytes, at least `least`: (segment, first chunk, bytes), or None when there is none."""
-        chunk_size, count = self._chunk_size, self._count
-        wanted = min((size + chunk_size - 1) // chunk_size, count)
-        needed = min((least + chunk_size - 1) // chunk_size, count)
-        for segment in self.segments:
-            first, got = segment.chunks.claim_some(wanted, needed)
-            if got:
-                break
-        else:
-            if len(self.segments) >= self._limit:
-                return None
-            try:
-                number = self._first + len(self.segments)
-                segment = Segment.create(number, chunk_size, count, self._owner, memfd=self._memfd, shared=False)
-            except OSError as error:
-                # The machine has less than the limit allows: whoever needs memory waits, as at the limit.
-                logging.getLogger("bridge").error("no shared memory for requests: %s", error)
-                return None
-            self.segments.append(segment)
-            self._announce(segment)
-            first, got = segment.chunks.claim_some(wanted, needed)
-        self._used += got
-        return segment, first, got * chunk_size
-
-    def place(self, data: bytes, most: int) -> list[tuple[Segment, int, int]] | None:
-        """Put `data`, of at most one segment's size, into at most `most` runs: (segment, first chunk, bytes) of each.
-
-        Returns:
-            None, and nothing is held, when there is no memory for it now.
-        """
-        runs: list[tuple[Segment, int, int]] = []
-        position = 0
-        while position < len(data):
-            lacking = len(data) - position
-            claimed = self.claim(lacking, -(-lacking // (most - len(runs))))
-            if claimed is None:
-                for segment, first, size in runs:
-                    self.release(segment, first, segment.chunks_of(size))
-                return None
-            segment, first, room = claimed
-            size = min(room, lacking)
-            segment.write(first, data[position : position + size])
-            runs.append((segment, first, size))
-            position += size
-        return runs
-
-    def share(self) -> int:
-        """Bytes that one stream may hold now; see `FREE_SHARE`."""
-        return max((self._limit * self._count - self._used) // FREE_SHARE, 1) * self._chunk_size
-
-    def release(self, segment: Segment, first: int, count: int) -> None:
-        """Give chunks back, then call those who wait for some."""
-        segment.chunks.release(first, count)
-        self._used -= count
-        if self._waiting and not self._serving:
-            self._serving = True
-            try:
-                self._serve()
-            finally:
-                self._serving = False
-
-    def wait(self, waiter: Any, least: int) -> None:
-        """Call `waiter.memory_ready()` once a run of `least` bytes can be claimed."""
-        self._waiting[waiter] = least
-
-    def forget(self, waiter: Any) -> None:
-        """The waiter needs nothing any more."""
-        self._waiting.pop(waiter, None)
-
-    def _serve(self) -> None:
-        # First come, first served: a large need at the front is not overtaken for ever by small ones. Who is called
-        # may give chunks back at once: the loop goes on with those, instead of a recursion as deep as the line.
-        while self._waiting:
-            waiter, least = next(iter(self._waiting.items()))
-            probe = self.claim(least, least)
-            if probe is None:
-                return
-            segment, first, got = probe
-            segment.chunks.release(first, segment.chunks_of(got))
-            self._used -= segment.chunks_of(got)
-            del self._waiting[waiter]
-            waiter.memory_ready()
-
-    def busy(self) -> int:
-        """Chunks that are not free, over all segments."""
-        return sum(segment.chunks.busy() for segment in self.segments)
-
-    def close(self) -> None:
-        """Close all descriptors."""
-        for segment in self.segments:
-            segment.close()

@@ -13,7 +13,6 @@ import time
 from typing import Any, Protocol
 
 from bridge import config
-from bridge.ipc.segment import SegmentPool
 from bridge.router.deadlines import Deadlines
 from bridge.router.line import Line
 from bridge.router.pace import Pace
@@ -28,11 +27,8 @@ class Waiting(Protocol):
     port: WorkerPort | None
     due: float  #: when it is refused if no worker has taken it; 0 = it was not admitted yet
 
-    def message(self) -> bytes | None:
-        """The REQUEST message, its stream left 0, or None when shared memory for it is lacking now."""
-
-    def memory_needed(self) -> int:
-        """Bytes that `message` lacks."""
+    def message(self) -> bytes:
+        """The REQUEST message, its stream left 0."""
 
     def worker_lost(self, state: int) -> bool:
         """Its worker is gone; True = it has not begun and may be published again."""
@@ -52,7 +48,6 @@ class Admission:
         loop: tells the time.
     """
 
-    heads: SegmentPool
     _slots: list[int]  # numbers of streams that are free
 
     def __init__(self, settings: config.Application, loop: asyncio.AbstractEventLoop) -> None:
@@ -115,7 +110,6 @@ class Admission:
     def leave(self, exchange: Waiting) -> None:
         """A request that waits in the line is not wanted any more."""
         self._requests.pop(exchange, None)
-        self.heads.forget(self)
         self.pump()
 
     def left(self, exchange: Waiting, *, answered: bool) -> None:
@@ -161,8 +155,6 @@ class Admission:
                     return
         finally:
             self._pumping = False
-
-    memory_ready = pump
 
     def _readmit(self, exchanges: list[Waiting]) -> None:
         """Let requests that were published before be next, with the deadlines that they have."""

@@ -17,8 +17,10 @@ from bridge.ipc import handshake
 from bridge.ipc.doorbell import Doorbell
 from bridge.ipc.link import Link
 from bridge.ipc.message import HEADER
+from bridge.ipc.pool import SegmentPool
 from bridge.ipc.port import ROUTER, Geometry
-from bridge.ipc.segment import Segment, SegmentPool
+from bridge.ipc.record import LONGEST
+from bridge.ipc.segment import Segment
 from bridge.ipc.stream import Event, State
 from bridge.router.admission import Admission, Waiting
 from bridge.router.disk import Disk
@@ -79,15 +81,22 @@ class Application(Admission):
             chunk_size=memory.chunk_size,
             chunks=memory.chunks,
             window=memory.window,
+            junk=memory.junk_fill,
         )
         self._damaged = False  # this generation is given up at the end of this round of the loop
         self._begin_generation(Generation(self.geometry, memfd=memory.memfd))
         self.room = self.queue.room - HEADER.size  #: payload bytes that fit a queue item
         self.pool = SegmentPool(
-            memory.chunk_size, memory.chunks, memory.limit, ROUTER, memfd=memory.memfd, announce=self._announce
+            memory.chunk_size,
+            memory.chunks,
+            memory.limit,
+            ROUTER,
+            memfd=memory.memfd,
+            announce=self._announce,
+            junk=memory.junk_fill,
         )
-        # Heads that fit no queue item have memory of their own: bodies, which wait for workers while they hold theirs,
-        # could otherwise keep the very requests from the workers that would let them go on.
+        # Heads that fit no queue item have memory of their own, which bodies cannot use up. What finds none there
+        # travels over the worker's link, when there is one.
         self.heads = SegmentPool(
             memory.chunk_size,
             memory.chunks,
@@ -96,6 +105,7 @@ class Application(Admission):
             memfd=memory.memfd,
             announce=self._announce,
             first=HEADS,
+            junk=memory.junk_fill,
         )
         self.workers: dict[int, WorkerPort] = {}
         self.turns = Turns(self.loop, self.workers, self.exchanges)
@@ -104,7 +114,7 @@ class Application(Admission):
         self._remains: dict[int, WorkerPort] = {}  # have left, and main has not seen their end
         # A window, and what many tasks may send at the same time when they have all seen some of it free.
         self.most_unacknowledged = 2 * memory.window + memory.chunk_size + 64 * memory.item_size
-        self.largest_head = memory.chunk_size * memory.chunks  # bytes; a head has to fit into one segment
+        self.largest_head = LONGEST - HEADER.size  # bytes
 
     def _begin_generation(self, generation: Generation) -> None:
         self._generation = generation
@@ -121,9 +131,6 @@ class Application(Admission):
 
     def _publish(self, exchange: Waiting) -> bool:
         message = exchange.message()
-        if message is None:
-            self.heads.wait(self, exchange.memory_needed())
-            return False
         slots = self._slots
         if slots:
             slot = slots.pop()
@@ -159,7 +166,8 @@ class Application(Admission):
         memory = self.memory
         waiters: dict[int, Doorbell] = {}
         try:
-            segment = Segment.create(number, memory.chunk_size, memory.chunks, ROUTER, memfd=memory.memfd)
+            cells = memory.chunk_size, memory.chunks
+            segment = Segment.create(number, *cells, ROUTER, memfd=memory.memfd, junk=memory.junk_fill)
             port, block = handshake.create_port(self.geometry, ROUTER, memfd=memory.memfd)
             port.join(link, Doorbell(), Doorbell(), segment)
             port.bell.fileno()  # now, where it may fail
@@ -179,7 +187,7 @@ class Application(Admission):
         try:
             handshake.offer(link, self.version, self.geometry, (number, list(waiters)), fds + bells)
             for known in (*self.pool.segments, *self.heads.segments):
-                link.send({"type": "segment", "segment": known.number}, [known.fd])
+                worker.announce(known)
         except PeerLost:
             self.lose(worker)
             return
@@ -189,10 +197,12 @@ class Application(Admission):
 
     def _announce(self, segment: Segment) -> None:
         for worker in list(self.workers.values()):
-            try:
-                worker.port.link.send({"type": "segment", "segment": segment.number}, [segment.fd])
-            except PeerLost:
-                self.loop.call_soon(self.lose, worker)
+            worker.announce(segment)
+
+    def segment(self, number: int) -> Segment | None:
+        """The segment of requests with that number."""
+        pool, index = (self.heads, number - HEADS) if number >= HEADS else (self.pool, number)
+        return pool.segments[index] if index < len(pool.segments) else None
 
     def ready(self, port: WorkerPort, limit: int, interface: str) -> None:
         """The worker takes up to `limit` requests at once from now on; 0 = it drains and takes no more."""

@@ -11,9 +11,9 @@ from collections.abc import Callable
 from functools import cache
 
 from bridge.ipc.message import UNKNOWN
-from bridge.ipc.segment import SegmentPool
+from bridge.ipc.pool import SegmentPool
 from bridge.router.disk import Disk, Spool
-from bridge.router.upload import FIRST_RUN, Run, Source
+from bridge.router.upload import FIRST_RUN, Run, Source, describe
 from bridge.router.worker_port import WorkerPort
 
 WAITING = 262144  #: bytes that may wait for the disk, beside those that are being written
@@ -151,7 +151,7 @@ class Collected:
 
     def first_pieces(self, most: int) -> tuple[list[tuple[int, int, int]], bool]:  # noqa: ARG002 - as of an upload
         """What travels with the REQUEST: the descriptors of the chunks, and that there is nothing else."""
-        return [(run.segment.number, run.first, run.filled) for run in self._runs], True
+        return describe(self._runs), True
 
     def known(self, port: WorkerPort) -> None:
         """The worker that runs the request is known."""
@@ -186,8 +186,6 @@ class Collected:
             return False
         if self._runs and not self._runs[-1].full(min(lacking, left)):
             return True
-        if len(self._runs) >= self._pieces:
-            return False
         share = self._pool.share()
         if self._held >= share:
             return False
@@ -195,12 +193,20 @@ class Collected:
         wanted, self._next = self._next, 2 * self._next
         if lacking <= self._next:
             wanted = lacking  # one run instead of two for the rest
-        claimed = self._pool.claim(min(wanted, left, share), 1)
+        got = self._claim(min(wanted, left, share))
+        self._held += got
+        return got > 0
+
+    def _claim(self, wanted: int) -> int:
+        """Make the last run longer, or begin another one: by how many bytes."""
+        got = self._runs[-1].grow(self._pool, wanted) if self._runs else 0
+        if got or len(self._runs) >= self._pieces:
+            return got
+        claimed = self._pool.claim(wanted, 1)
         if claimed is None:
-            return False
+            return 0
         self._runs.append(Run(*claimed))
-        self._held += claimed[2]
-        return True
+        return claimed[2]
 
     def _collected(self) -> None:
         self._complete = True

@@ -10,7 +10,7 @@
     response cannot go on     ABORT from the worker                   502 before the head, a cut connection behind it
     no worker in time         503, from the line or by a cancel       over at once; the application never sees it
     line full                 503 at once
-    head fits no segment      431 at once
+    head fits no message      431 at once
 
 Whichever it is, `_end` runs once: it gives back memory and the stream's number, and tells the access log.
 """
@@ -180,8 +180,8 @@ class Endings(Request):
             self._free_head()
         if self.stream:
             self.application.finished(self)
-        if self.port is not None and self.port.files:
-            self.port.drop_file(self.stream)
+        if self.port is not None and self.port.linked:
+            self.port.forget(self.stream)
         if self._outflow is None:
             self._report()
 

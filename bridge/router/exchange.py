@@ -84,8 +84,7 @@ class Exchange(Endings):
         Raises:
             RemoteProtocolError: it makes no sense in the state that this exchange is in.
         """
-        if kind == TAKEN and self.port is None:
-            self._free_head()  # said before the request begins: another worker could still run it
+        if kind >= TAKEN and self.port is None and self._serve_head(port, kind):
             return
         if self.port is not port:
             if self.port is not None:
@@ -221,7 +220,10 @@ class Exchange(Endings):
         if port is None or port.interface != "wsgi" or not flags & LAST or views or len(inline) != PART.size:
             raise RemoteProtocolError("a file that does not end a response")
         offset, count = PART.unpack(inline)
-        file = port.take_file(self.stream, offset, count)
+        file = port.take_file(offset, count)
+        if file is None:  # our own shortage, which costs this response and nothing else
+            self._on_abort()
+            return
         if self._gone:
             os.close(file)
             return

@@ -24,9 +24,9 @@ from typing import Any
 import uvloop
 
 from bridge import __version__, config, log
-from bridge.errors import BridgeError, PeerLost
+from bridge.errors import BridgeError, FilesLost, PeerLost
 from bridge.ipc import parcel
-from bridge.ipc.link import Link
+from bridge.ipc.link import Link, decode
 from bridge.ipc.port import ROUTER
 from bridge.ipc.signals import ignore
 from bridge.ipc.status import (
@@ -216,13 +216,25 @@ class Router:
 
     def _on_link(self) -> None:
         try:
-            while received := self._link.receive():
+            while received := self._receive():
                 self._on_message(*received)
         except PeerLost:
             self._main_gone()
         except BridgeError as error:
             self._log.critical("%s", error)
             self._end()
+
+    def _receive(self) -> tuple[dict[str, Any], list[int]] | None:
+        while True:
+            try:
+                return self._link.receive()
+            except FilesLost as error:
+                message = decode(error.data, ())
+                if message["type"] != "worker":
+                    raise  # it was the configuration
+                # Whoever cannot be reached serves nobody; the next one is tried when main's patience allows.
+                self._log.error("worker %d (pid %d) cannot be taken in: %s", message["worker"], message["pid"], error)
+                self._on_cut(message["worker"], "it could not be taken in")
 
     def _on_message(self, message: dict[str, Any], fds: list[int]) -> None:
         kind = message["type"]

@@ -2,14 +2,29 @@
 
 A request that fits the queue item is one message, body and all. A longer body goes through `upload`, or is `collected`
 first, which depends on what the application is: before the first worker has said that, the body is not read. A longer
-head is put into chunks that are free again when the worker says that it has copied it.
+head is put into chunks that are free again when the worker says that it has copied it; if there are none, it goes over
+the link of the worker that claims the request.
 """
 
 from __future__ import annotations
 
 import errno
 
-from bridge.ipc.message import DESCRIPTOR, EXPECT, FILE, HEADER, HTTP_1_0, HTTPS, LAST, MAX_DESCRIPTORS, REQUEST
+from bridge.errors import RemoteProtocolError
+from bridge.ipc.message import (
+    DESCRIPTOR,
+    EXPECT,
+    FILE,
+    HEAD,
+    HEADER,
+    HTTP_1_0,
+    HTTPS,
+    LAST,
+    LINKED,
+    MAX_DESCRIPTORS,
+    REQUEST,
+    TAKEN,
+)
 from bridge.ipc.segment import Segment
 from bridge.router.application import Application
 from bridge.router.collected import Collected
@@ -155,8 +170,8 @@ class Request:
             upload.open()
         self._body = b""
 
-    def message(self) -> bytes | None:
-        """The REQUEST message, but for its stream, or None when there is no memory for its head now."""
+    def message(self) -> bytes:
+        """The REQUEST message, but for its stream."""
         block, body = self._block, self._body
         room = self.application.room
         framing = self._framing
@@ -169,7 +184,7 @@ class Request:
             self._begin_upload()
         return self._large_message(flags, number)
 
-    def _large_message(self, flags: int, number: int) -> bytes | None:
+    def _large_message(self, flags: int, number: int) -> bytes:
         upload, block = self._upload, self._block
         if upload is None:
             raise AssertionError("a large request has an upload")
@@ -180,12 +195,14 @@ class Request:
             # A message that was not published is made again, and its pieces are still where they were.
             if self._head_runs is None:
                 most = min(room // DESCRIPTOR.size, MAX_DESCRIPTORS)
-                if isinstance(upload, Collected):
+                if self._first is not None:
+                    most -= len(self._first[0])
+                elif isinstance(upload, Collected):
                     most -= most // 2  # the rest is for the body, which travels with it or in a file
                 self._head_runs = self.application.heads.place(block, most)
             if self._head_runs is None:
-                return None
-            pieces = [(segment.number, first, size) for segment, first, size in self._head_runs]
+                flags |= LINKED
+            pieces = [(segment.number, first, size) for segment, first, size in self._head_runs or ()]
         if self._first is None:
             space = (room - len(inline)) // DESCRIPTOR.size
             self._first = upload.first_pieces(min(space, MAX_DESCRIPTORS) - len(pieces))
@@ -199,10 +216,6 @@ class Request:
         fixed = (flags, len(pieces), len(inline), size, number, len(block))
         header = HEADER.pack(0, REQUEST, *fixed)
         return header + b"".join(DESCRIPTOR.pack(*piece) for piece in pieces) + inline
-
-    def memory_needed(self) -> int:
-        """Bytes that the head needs in chunks."""
-        return len(self._block)
 
     def body_buffer(self, lacking: int) -> memoryview:
         """Where the next bytes of the body go; see `Upload.buffer`."""
@@ -219,6 +232,16 @@ class Request:
         """Decoded bytes of a transfer-chunked body."""
         if self._upload is not None:
             self._upload.feed(data, complete)
+
+    def _serve_head(self, port: WorkerPort, kind: int) -> bool:
+        """A worker that has claimed the request, and not begun it: another one could still run it. True = handled."""
+        if kind == HEAD:
+            if not self.application.tracking.held_by(self.stream, port.number):
+                raise RemoteProtocolError(f"stream {self.stream:#x} was not claimed by it")
+            port.send_head(self.stream, self._block)
+        elif kind == TAKEN:
+            self._free_head()
+        return kind in (TAKEN, HEAD)
 
     def _free_head(self) -> None:
         runs, self._head_runs = self._head_runs, None

@@ -4,15 +4,20 @@ The client's socket is read straight into runs of chunks. A run is shipped to th
 body ends, or when the application is waiting for bytes; its chunks are free again when the worker has said (WANT)
 that the bytes were consumed, or when the stream is over. At most `window` bytes are under way; then, and while there
 is no memory for the next run, the socket is not read.
+
+As long as nothing can be shipped because no worker has the request, a run that is full grows in place where it can, and
+runs whose bytes touch are one descriptor: one piece for the worker to read instead of many to join.
 """
 
 from __future__ import annotations
 
 from collections import deque
+from collections.abc import Iterable
 from typing import Protocol
 
 from bridge.ipc.message import BODY, DESCRIPTOR, HEADER, LAST, UNKNOWN
-from bridge.ipc.segment import Segment, SegmentPool
+from bridge.ipc.pool import SegmentPool
+from bridge.ipc.segment import Segment
 from bridge.router.worker_port import WorkerPort
 
 FIRST_RUN = 32768  #: bytes
@@ -50,6 +55,16 @@ class Run:
         left = self.room - self.filled
         return not left or (left * 16 < self.room and left < lacking)
 
+    def grow(self, pool: SegmentPool, size: int) -> int:
+        """Make the run longer by up to `size` bytes, where it lies: by how many; 0 = what is behind it is taken."""
+        segment = self.segment
+        got = pool.grow(segment, self.first + self.room // segment.chunk_size, size)
+        if got:
+            self.room += got
+            start = segment.data_offset + self.first * segment.chunk_size
+            self._memory = memoryview(segment.memory)[start : start + self.room]
+        return got
+
     def content(self) -> memoryview:
         """What has been filled."""
         return self._memory[: self.filled]
@@ -65,6 +80,20 @@ class Run:
         used = self.segment.chunks_of(self.filled)
         self.room = used * chunk_size
         return self.first + used, chunks - used
+
+
+def describe(runs: Iterable[Run]) -> list[tuple[int, int, int]]:
+    """The descriptors of `runs`, in order: where the bytes of two touch, one names both."""
+    pieces: list[tuple[int, int, int]] = []
+    for run in runs:
+        if pieces:
+            number, first, size = pieces[-1]
+            chunks, rest = divmod(size, run.segment.chunk_size)
+            if number == run.segment.number and not rest and first + chunks == run.first:
+                pieces[-1] = (number, first, size + run.filled)
+                continue
+        pieces.append((run.segment.number, run.first, run.filled))
+    return pieces
 
 
 class Upload:
@@ -142,7 +171,7 @@ class Upload:
             self._complete = True
             self._ship(last=True)
             return
-        if self._hungry or run.full(self._lacking):
+        if self._hungry or (run.full(self._lacking) and not self._grow(run)):
             self._ship(last=False)
         self._keep_room()
 
@@ -167,7 +196,7 @@ class Upload:
             run.filled += size
             self._lacking -= size
             self._under_way += size
-            if run.full(self._lacking):
+            if run.full(self._lacking) and not self._grow(run):
                 self._ship(last=False)
         if complete or (self._hungry and position):
             self._ship(last=complete)
@@ -207,14 +236,17 @@ class Upload:
         if self._run is not None and self._run.filled:
             self._ship(last=False)
             self._keep_room()
-        pieces: list[tuple[int, int, int]] = []
-        while self._unsent and (len(pieces) < most or self._unsent[0][0] is None):
-            run, last = self._unsent.pop(0)
+        runs: list[Run] = []
+        while self._unsent:
+            run, last = self._unsent[0]
             if run is not None:
-                pieces.append((run.segment.number, run.first, run.filled))
+                if len(describe([*runs, run])) > most:
+                    break
+                runs.append(run)
+            self._unsent.pop(0)
             if last:
-                return pieces, True
-        return pieces, False
+                return describe(runs), True
+        return describe(runs), False
 
     def memory_ready(self) -> None:
         """There is memory again."""
@@ -243,6 +275,16 @@ class Upload:
             self._run = Run(*claimed)
             # A client that is slow holds little memory; one that is fast fills runs and gets longer ones.
             self._next = min(2 * self._next, self._longest)
+        return True
+
+    def _grow(self, run: Run) -> bool:
+        # Who waits for the bytes gets them in a run of its own: only before that is a longer run better than the next.
+        if self.port is not None or run.room >= self._longest or self._full():
+            return False
+        size = min(self._next, self._longest - run.room, self._lacking, self._pool.share())
+        if not size or not run.grow(self._pool, size):
+            return False
+        self._next = min(2 * self._next, self._longest)
         return True
 
     def _keep_room(self) -> None:

@@ -12,18 +12,22 @@ import logging
 import os
 import stat
 import weakref
+from collections.abc import Callable
 from typing import Any, Protocol
 
-from bridge.errors import PeerLost, RemoteProtocolError
-from bridge.ipc.dispatcher import dispatch
+from bridge.errors import FilesLost, LinkFull, PeerLost, RemoteProtocolError
+from bridge.ipc.dispatcher import deliver, dispatch
 from bridge.ipc.doorbell import Doorbell
-from bridge.ipc.handshake import read_attached
-from bridge.ipc.message import BATON, HEADER, WINDOW
+from bridge.ipc.handshake import read_attached, segment_note
+from bridge.ipc.inbox import MOST_RECORDS
+from bridge.ipc.link import close_all, decode
+from bridge.ipc.message import BATON, BODY, FILE, HEAD, HEADER, LAST, RECORD, SEGMENT, WINDOW
 from bridge.ipc.port import ROUTER, WAITER, Port
+from bridge.ipc.record import is_record
+from bridge.ipc.segment import Segment
 
 BATCH = 64  #: messages taken from a worker before other work of the loop gets its turn
 LINK_BATCH = 16  #: the same for messages of its link, which take longer
-MOST_FILES = 256  #: of a worker that no message has named yet
 _COUNT = 0xFFFF
 _STARVED = 1 << 16
 
@@ -68,6 +72,9 @@ class Owner(Protocol):
     def ready(self, port: WorkerPort, limit: int, interface: str) -> None:
         """The worker takes up to `limit` requests at once from now on, for an application of this interface."""
 
+    def segment(self, number: int) -> Segment | None:
+        """The segment of requests with that number."""
+
     def lose(self, port: WorkerPort) -> None:
         """The worker is gone."""
 
@@ -90,14 +97,16 @@ class WorkerPort:
     """
 
     __slots__ = (
+        "_files",
+        "_files_lost",
         "_flying",
         "application",
         "consumers",
         "draining",
-        "files",
         "interface",
         "leaving",
         "limit",
+        "linked",
         "loop",
         "number",
         "pid",
@@ -117,19 +126,23 @@ class WorkerPort:
         self.limit = 0  # requests at once; 0 until the worker says that it is ready
         self.leaving = 0  # requests that it was running when it began to drain
         self.loop = application.loop
-        self.files: dict[int, int] = {}  # stream → what is to end its response
+        self.linked: set[int] = set()  # streams of which something is held on its way over the link
+        self._files: list[int] = []  # that have come with the message that is being handled
+        self._files_lost = False  # it had some, for which this process has no room
         self._flying: dict[int, tuple[weakref.ref[Any], int, int]] = {}
 
     def start(self) -> None:
         """Listen to the worker: its bell, and its link for the answer to the offer and for its end."""
         self.loop.add_reader(self.port.bell.fileno(), self.on_bell)
         self.loop.add_reader(self.port.link.fileno(), self.on_link)
+        self.port.on_blocked = self._watch_link
+        self._watch_link(not self.port.outbox.clear)
         self.application.stir()
 
     def on_bell(self) -> None:
         """The worker has put something into an empty queue, or has made room in a full one."""
         self.port.bell.hush()
-        self.port.flush()
+        self._try(self.port.flush)
         self.application.wake()
         self.application.pump()
 
@@ -172,64 +185,90 @@ class WorkerPort:
             self.application.log.error("worker %d (pid %d): %s", self.number, self.pid, error)
 
     def on_link(self) -> None:
-        """The link is readable: the worker is ready, or gone."""
+        """The link is readable: the worker is ready, has sent records, or is gone."""
         try:
             for _ in range(LINK_BATCH):  # then others get their turn; the loop looks again
-                received = self.port.link.receive()
-                if received is None:
+                if not self._take_from_link():
                     return
-                self._on_link_message(*received)
         except PeerLost:
             self.application.hung_up(self)
         except RemoteProtocolError as error:
             self.application.cut(self, str(error))
 
-    def _on_link_message(self, message: dict[str, Any], fds: list[int]) -> None:
-        if message.get("type") == "file" and len(fds) == 1:
-            self._keep_file(message.get("stream"), fds[0])
-            return
-        for fd in fds:
-            os.close(fd)
+    def _take_from_link(self) -> bool:
+        """Handle one message of the link; False = there is none."""
+        lost = False
+        try:
+            received = self.port.link.receive_bytes()
+        except FilesLost as error:
+            received, lost = (error.data, []), True
+        if received is None:
+            return False
+        data, fds = received
+        if is_record(data):
+            self._suspend(self.port.inbox.put(data, fds, lost=lost))
+            return True
+        message = decode(data, fds)
+        close_all(fds)
         limit, interface = read_attached(message, fds)
         if self.interface and (limit or self.draining):
             raise RemoteProtocolError("it is attached already")
         self.draining = not limit
         self.application.ready(self, limit, interface)
+        return True
 
-    def _keep_file(self, stream: object, file: int) -> None:
-        exchange = self.application.exchanges.get(stream) if isinstance(stream, int) else None
-        if exchange is None or not isinstance(stream, int):
-            os.close(file)  # the message that ended the stream has overtaken it
-        elif stream in self.files or len(self.files) >= MOST_FILES or exchange.port not in (None, self):
-            os.close(file)
-            raise RemoteProtocolError(f"a file for stream {stream:#x}, which may have none")
+    def _suspend(self, stream: int) -> None:
+        exchange = self.application.exchanges.get(stream)
+        if exchange is None:
+            self.port.inbox.forget(stream)  # the message that ended the stream has overtaken it
+        elif exchange.port not in (None, self):
+            raise RemoteProtocolError(f"a record of stream {stream:#x}, which another worker has")
         else:
-            self.files[stream] = file
+            self.linked.add(stream)
 
-    def take_file(self, stream: int, offset: int, count: int) -> int:
-        """The file that came over the link for a stream; its descriptor is the caller's from now on.
+    def _on_record(self, serial: int) -> None:
+        """The marker of a record: if the message is complete with it, this is its place."""
+        inbox = self.port.inbox
+        try:
+            for _ in range(MOST_RECORDS):  # who goes on sending what nobody has asked for does not keep us here
+                if serial in inbox or not self._take_from_link():
+                    break
+        except PeerLost:
+            pass  # whoever reads the link next will see it too
+        arrived = inbox.take(serial)
+        if arrived is None:
+            return
+        self._files, self._files_lost = arrived.files, arrived.lost
+        try:
+            deliver(arrived.message, self._handle)
+            if self._files:
+                raise RemoteProtocolError("a file with a message that has none")
+        finally:
+            files, self._files = self._files, []
+            close_all(files)
+
+    def take_file(self, offset: int, count: int) -> int | None:
+        """The file that has come with the message that is being handled; it is the caller's from now on.
+
+        Returns:
+            None: one has come, but this process may open no more, which is said in the log.
 
         Raises:
             RemoteProtocolError: none has come, it is no regular file, or no file has such a part.
         """
-        try:
-            while stream not in self.files and (received := self.port.link.receive()):
-                self._on_link_message(*received)
-        except PeerLost:
-            pass  # whoever reads the link next will see it too
-        file = self.files.pop(stream, None)
-        if file is None:
-            raise RemoteProtocolError(f"the file of stream {stream:#x} has not come")
-        if not stat.S_ISREG(os.fstat(file).st_mode) or offset + count >= 1 << 63:
-            os.close(file)
-            raise RemoteProtocolError(f"the file of stream {stream:#x} cannot be sent")
-        return file
+        if self._files_lost:
+            self.application.log.error("no room for the file of a response: the limit of open files is reached")
+            return None
+        if not self._files or not stat.S_ISREG(os.fstat(self._files[0]).st_mode) or offset + count >= 1 << 63:
+            raise RemoteProtocolError("the end of a response without a file that can be sent")
+        return self._files.pop()
 
-    def drop_file(self, stream: int) -> None:
-        """Close the file of a stream that has ended otherwise, if there is one."""
-        file = self.files.pop(stream, None)
-        if file is not None:
-            os.close(file)
+    def forget(self, stream: int) -> None:
+        """The stream has ended: what is still on its way over the link is not wanted."""
+        if stream in self.linked:
+            self.linked.remove(stream)
+            self.port.inbox.forget(stream)
+            self.port.outbox.drop(stream)
 
     def _handle(  # noqa: PLR0913 - the parts of one message
         self,
@@ -246,6 +285,12 @@ class WorkerPort:
         if exchange is None:
             if kind == BATON:
                 self.application.ring(number + 1)
+                return
+            if kind == RECORD and not stream:
+                self._on_record(number)
+                return
+            if kind == SEGMENT and not stream:
+                self._on_unknown_segment(number)
                 return
             raise RemoteProtocolError(f"message {kind} for stream {stream:#x}, which it does not have")
         views = None if descriptors is None else [self.take(*descriptor) for descriptor in descriptors]
@@ -272,7 +317,10 @@ class WorkerPort:
 
     def _landed(self, reference: weakref.ref[Any]) -> None:
         _, first, count = self._flying.pop(id(reference))
-        chunks = self.port.segment.chunks
+        segment = self.port.segment
+        chunks = segment.chunks
+        if segment.junk:
+            segment.spoil(first, count)
         chunks.release(first, count)
         if chunks.take_waiting():
             self.port.peer_bell.ring()
@@ -282,9 +330,28 @@ class WorkerPort:
         self.send(HEADER.pack(stream, WINDOW, 0, 0, 0, size, 0, 0))
 
     def send_file(self, stream: int, reader: int) -> None:
-        """Send the worker a file that holds a request's body."""
+        """Send the worker a file that holds a request's body; the descriptor stays the caller's."""
+        self._send_linked(stream, HEADER.pack(stream, BODY, FILE | LAST, 0, 0, 0, 0, 0), reader)
+
+    def send_head(self, stream: int, block: bytes) -> None:
+        """Send the worker the head of a request that it has claimed."""
+        self._send_linked(stream, HEADER.pack(stream, HEAD, 0, 0, len(block), 0, 0, len(block)) + block)
+
+    def _send_linked(self, stream: int, message: bytes, *files: int) -> None:
+        self.linked.add(stream)
+        self._try(lambda: self.port.outbox.send(stream, message, files))
+
+    def _on_unknown_segment(self, number: int) -> None:
+        segment = self.application.segment(number)
+        files = [] if segment is None else [segment.fd]
+        self._try(lambda: self.port.outbox.note(segment_note(number), files))
+
+    def announce(self, segment: Segment) -> None:
+        """Send the worker a segment before any message names it. If there is no room: it will ask when it meets it."""
         try:
-            self.port.link.send({"type": "body", "stream": stream}, [reader])
+            self.port.link.send(segment_note(segment.number), [segment.fd])
+        except LinkFull:
+            pass
         except PeerLost:
             self.loop.call_soon(self.application.lose, self)
 
@@ -295,10 +362,25 @@ class WorkerPort:
         except RemoteProtocolError as error:
             self.loop.call_soon(self.application.cut, self, str(error))
 
+    def _try(self, send: Callable[[], object]) -> None:
+        # Never from within: who sends is in the middle of something that ends when its worker does.
+        try:
+            send()
+        except PeerLost:
+            self.loop.call_soon(self.application.lose, self)
+        except (RemoteProtocolError, OSError) as error:  # the latter: a file cannot be duplicated to wait for its turn
+            self.loop.call_soon(self.application.cut, self, str(error))
+
+    def _watch_link(self, blocked: bool) -> None:
+        number = self.port.link.fileno()
+        if blocked:
+            self.loop.add_writer(number, self._try, self.port.outbox.advance)
+        else:
+            self.loop.remove_writer(number)
+
     def stop(self) -> None:
         """Stop listening and close this end; views in flight keep their mapping."""
-        for stream in list(self.files):
-            self.drop_file(stream)
         self.loop.remove_reader(self.port.bell.fileno())
         self.loop.remove_reader(self.port.link.fileno())
+        self.loop.remove_writer(self.port.link.fileno())
         self.port.close()

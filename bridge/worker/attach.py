@@ -4,6 +4,9 @@
 with the next one. A turn takes one batch from the inbox and one from the application's queue; after a turn that
 found something the next one follows behind the tasks that it started, and the worker sleeps only when a turn
 found nothing.
+
+While messages are parked because a segment has not come (`loop_link`) nothing new is taken. A request whose head comes
+over the link waits for that alone.
 """
 
 from __future__ import annotations
@@ -16,11 +19,25 @@ from bridge.core import BATCH, BATON, CANCELLED, COUNT, FULL, LOST, STARVED, ans
 from bridge.errors import PeerLost, RemoteProtocolError
 from bridge.ipc.dispatcher import dispatch
 from bridge.ipc.handshake import Attachment, attached
-from bridge.ipc.message import ABORT, BODY, CANCEL, FILE, HEADER, LAST, REQUEST, TAKEN, WINDOW
+from bridge.ipc.message import (
+    ABORT,
+    BODY,
+    CANCEL,
+    FILE,
+    HEAD,
+    HEADER,
+    LAST,
+    LINKED,
+    RECORD,
+    REQUEST,
+    TAKEN,
+    WINDOW,
+)
 from bridge.ipc.message import BATON as BATON_MESSAGE
 from bridge.ipc.port import WAITER
 from bridge.ipc.stream import Event
-from bridge.worker.segments import Segments
+from bridge.worker.loop_link import LoopLink
+from bridge.worker.segments import SegmentUnknown
 from bridge.worker.stream import WorkerStream
 
 
@@ -57,7 +74,8 @@ class Attached:
         self._limit = limit
         self._start = start
         self._lost = lost
-        self._segments = Segments(attachment.geometry, attachment.worker)
+        self._link = LoopLink(self, attachment)
+        self._headless: dict[int, tuple[int, int, int, list[bytes]]] = {}  # requests that wait for their heads
         self._short: dict[WorkerStream, None] = {}  # streams that wait for chunks
         self._blocked: dict[WorkerStream, None] = {}  # streams that wait for room in the queue
         self._accepting = True
@@ -70,21 +88,15 @@ class Attached:
     def open(self) -> None:
         """Tell the router that the application is ready, and begin to take requests."""
         self.loop.add_reader(self.port.bell.fileno(), self._on_bell)
-        self.loop.add_reader(self.port.link.fileno(), self._on_link)
-        try:
-            self.port.link.send(attached(self._limit, "asgi"))
-        except PeerLost:
-            self._end()
+        self._link.open()
+        self._link.note(attached(self._limit, "asgi"))
         self.turn()
 
     def drain(self) -> None:
         """Take no more requests; those that run go on."""
         if self._accepting and self._alive:
             self._accepting = False
-            try:
-                self.port.link.send(attached(0, "asgi"))
-            except PeerLost:
-                self._end()
+            self._link.note(attached(0, "asgi"))
 
     def close(self) -> None:
         """Let go of the router: this worker ends."""
@@ -96,7 +108,8 @@ class Attached:
         self.port.bell.hush()
         self.turn()
 
-    def _schedule(self) -> None:
+    def schedule(self) -> None:
+        """Take a turn behind what the loop has to do now."""
         if not self._due:
             self._due = True
             self.loop.call_soon(self._turn)
@@ -111,13 +124,18 @@ class Attached:
             return
         try:
             found = self._take()
-            if found or not self._doze():
-                self._schedule()
-        except RemoteProtocolError as error:
+            if not self._link.parked and (found or not self._doze()):
+                self.schedule()
+        except PeerLost:
+            self._end()
+        except (RemoteProtocolError, OSError) as error:
             # The memory is shared with the other workers of this application: any of them may have broken it.
             self.leave(error)
 
     def _take(self) -> int:
+        if self._link.parked and not self._link.go_on():
+            self._leave_it()
+            return 0
         incoming = self.port.incoming
         result = incoming.drain(BATCH)
         found = result & COUNT
@@ -126,9 +144,11 @@ class Attached:
         if found:
             dispatch(incoming, found, self._on_message)
         if self._blocked or self._short or not self.port.clear:
-            self._resume()
-        room = self._limit - len(self.streams)
-        if self._accepting and room > 0:
+            self.resume()
+        room = self._limit - len(self.streams) - len(self._headless)
+        if self._link.parked:
+            self._leave_it()
+        elif self._accepting and room > 0:
             result = self._queue.claim(self._tracking, min(room, BATCH))
             count = result & COUNT
             if result > COUNT:
@@ -171,8 +191,8 @@ class Attached:
                 "%d requests run at once, the limit of this worker: others wait in the router", self._limit
             )
 
-    def _resume(self) -> None:
-        """Let the streams that wait for room try again."""
+    def resume(self) -> None:
+        """Let the streams that wait for room try again; raises as `Port.flush`."""
         if not self._alive:
             return
         if self.port.flush():
@@ -196,11 +216,25 @@ class Attached:
     ) -> None:
         if kind != REQUEST:
             raise RemoteProtocolError(f"message {kind} in the application's queue")
-        pieces = [self._read(*descriptor) for descriptor in descriptors or ()]
+        try:
+            pieces = [self._link.read(*descriptor) for descriptor in descriptors or ()]
+        except SegmentUnknown as unknown:
+            parts = (stream, kind, flags, size, number, head, descriptors, payload)
+            self._link.park(unknown.number, self._on_request, *parts)
+            return
         if len(payload) < head:
+            if flags & LINKED:
+                self._headless[stream] = (flags, size, number, pieces)
+                self.send(HEADER.pack(stream, HEAD, 0, 0, 0, 0, 0, 0))
+                return
             payload += b"".join(pieces)
             pieces.clear()
             self.send(HEADER.pack(stream, TAKEN, 0, 0, 0, 0, 0, 0))
+        self._begin(stream, flags, size, number, payload, head, pieces)
+
+    def _begin(  # noqa: PLR0913 - the parts of one request
+        self, stream: int, flags: int, size: int, number: int, payload: bytes, head: int, pieces: list[bytes]
+    ) -> None:
         request = WorkerStream(self, stream, number, size, payload[:head])
         if len(payload) > head:
             pieces.insert(0, payload[head:])
@@ -224,27 +258,42 @@ class Attached:
         kind: int,
         flags: int,
         size: int,
-        number: int,  # noqa: ARG002 - as every handler of messages
-        head: int,  # noqa: ARG002
+        number: int,
+        head: int,
         descriptors: list[tuple[int, int, int]] | None,
         inline: bytes,
     ) -> None:
+        if self._link.parked:
+            parts = (stream, kind, flags, size, number, head, descriptors, inline)
+            self._link.parked.append((self._on_message, parts))
+            return
         request = self.streams.get(stream)
         if request is None:
-            return  # it has ended here while the message was on its way
-        if kind == BODY:
+            self._on_rare(stream, kind, number, inline)
+        elif kind == BODY:
             if descriptors:
-                inline += b"".join([self._read(*descriptor) for descriptor in descriptors])
+                try:
+                    inline += b"".join([self._link.read(*descriptor) for descriptor in descriptors])
+                except SegmentUnknown as unknown:
+                    parts = (stream, kind, flags, size, number, head, descriptors, inline)
+                    self._link.park(unknown.number, self._on_message, *parts)
+                    return
             request.deliver(inline, bool(flags & LAST))
         elif kind == WINDOW:
             request.acknowledged(size)
         elif kind == CANCEL:
             request.cancel()
 
-    def _read(self, number: int, first: int, size: int) -> bytes:
-        if number not in self._segments:
-            self._on_link()  # it was sent before the message
-        return self._segments.find(number, first, size).read(first, size)
+    def _on_rare(self, stream: int, kind: int, number: int, inline: bytes) -> None:
+        if kind == RECORD and not stream:
+            self._link.record(number, self._on_message)
+        elif kind == HEAD and (request := self._headless.pop(stream, None)) is not None:
+            flags, size, version, pieces = request
+            self._begin(stream, flags, size, version, inline, len(inline), pieces)
+        elif kind == CANCEL and self._headless.pop(stream, None) is not None:
+            self.port.inbox.forget(stream)
+            self.give_up(stream, HEADER.pack(stream, ABORT, 0, 0, 0, 0, 0, 0))
+        # Else it has ended here while the message was on its way.
 
     # Sending, for the streams
 
@@ -287,17 +336,26 @@ class Attached:
             return
         if self._tracking.move(stream, Event.FINISH) == LOST:
             self._tracking.move(stream, Event.CONFIRM)
+        if not self.port.outbox.clear:
+            self.port.outbox.drop(stream)
         self.send(message)
+
+    def answer_long(self, stream: int, message: bytes) -> int:
+        """As `answer`, of more that follows, with a message for which there is no other way than the link."""
+        if not self._alive or self._tracking.move(stream, Event.RESPOND) == LOST:
+            return CANCELLED
+        self._link.send_long(stream, message)
+        return 0
 
     def clear(self) -> bool:
         """Whether everything sent so far is in the router's queue."""
-        return self.port.clear
+        return self.port.clear and self.port.outbox.clear
 
     def wait_for_chunks(self, stream: WorkerStream) -> None:
         """Call `stream.pump` when chunks may be free."""
         self._short[stream] = None
         if self.segment.chunks.wait():
-            self.loop.call_soon(self._resume)
+            self.loop.call_soon(self._link.resume)
 
     def wait_for_queue(self, stream: WorkerStream) -> None:
         """Call `stream.pump` when the queue has room."""
@@ -308,25 +366,16 @@ class Attached:
         self.streams.pop(number, None)
         if self._full:
             self._full = False
-            self._schedule()
+            self.schedule()
 
     # The router's end
 
-    def _on_link(self) -> None:
-        try:
-            while received := self.port.link.receive():
-                self._segments.add(*received)
-        except PeerLost:
-            self._end()
-        except (RemoteProtocolError, OSError) as error:
-            self.leave(error)
-
-    def leave(self, error: Exception) -> None:
-        """The router cannot be served any more, whoever is to blame."""
-        if self._alive:
+    def leave(self, error: Exception | None) -> None:
+        """The router is gone, or cannot be served any more, whoever is to blame."""
+        if error is not None and self._alive:
             self.left = True
             logging.getLogger("bridge").error("leaving the router: %s", error)
-            self._end()
+        self._end()
 
     def _end(self) -> None:
         """The router is gone or left: nobody waits for anything that came from it."""
@@ -334,11 +383,11 @@ class Attached:
             return
         self._alive = False
         self.loop.remove_reader(self.port.bell.fileno())
-        self.loop.remove_reader(self.port.link.fileno())
         for stream in list(self.streams.values()):
             stream.cancel()
         self.streams.clear()
+        self._headless.clear()
+        self._link.close()
         self.port.link.shut()  # what the application has forked may hold a duplicate
         self.port.close()
-        self._segments.close()
         self._lost(self)

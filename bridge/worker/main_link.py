@@ -7,7 +7,7 @@ import os
 from collections.abc import Callable
 from typing import Any
 
-from bridge.errors import PeerLost, RemoteProtocolError, TargetError
+from bridge.errors import FilesLost, PeerLost, RemoteProtocolError, TargetError
 from bridge.ipc.link import Link
 
 QUICK = 1.0  #: seconds that requests have to end when a worker leaves without grace, as when main is gone
@@ -71,6 +71,9 @@ class MainLink:
         except PeerLost:
             stop(False)
             return False
+        except FilesLost as error:
+            logging.getLogger("bridge").critical("this worker leaves: it cannot join a router: %s", error)
+            stop(True)
         except (RemoteProtocolError, KeyError, IndexError) as error:
             logging.getLogger("bridge").error("main sent what a worker does not understand: %r", error)
         return True

@@ -7,6 +7,7 @@ more: an application that may read after that is served from what was kept befor
 
 from __future__ import annotations
 
+import errno
 import os
 from collections.abc import Callable
 from typing import Protocol
@@ -51,6 +52,7 @@ class RequestBody:
         "_file",
         "_in_file",
         "_later",
+        "_lost",
         "_piece",
         "_seat",
         "_shared",
@@ -72,12 +74,14 @@ class RequestBody:
         self._detached = False  # the stream is over, and what is here stays
         self._file = -1
         self._asked = False
+        self._lost = False
 
     def read(self, offset: int, size: int) -> bytes:
         """`size` bytes from `offset`: fewer only where the body ends. `offset` never goes back.
 
         Raises:
             StreamCancelled: nobody waits any more.
+            OSError: the body lies in a file, and this process may open no more.
         """
         end = min(offset + size, self.size)
         if self._in_file:
@@ -117,10 +121,14 @@ class RequestBody:
         self._detached = True
 
     def file_arrived(self, file: int) -> None:
-        """The descriptor, which is this object's from now on; the main thread calls it, under the router's lock."""
+        """The descriptor, which is this object's from now on; -1 = there was none left for it.
+
+        The main thread calls it, under the router's lock.
+        """
         if self._file >= 0:
             os.close(self._file)
         self._file = file
+        self._lost = file < 0
 
     def close(self) -> None:
         """The request is over."""
@@ -148,6 +156,8 @@ class RequestBody:
     def _read_file(self, offset: int, size: int) -> bytes:
         if self._file < 0:
             self._open_file()
+            if self._lost:
+                raise OSError(errno.EMFILE, "the limit of open files leaves no room for the body of a request")
         data = os.pread(self._file, size, offset)
         while len(data) < size and (more := os.pread(self._file, size - len(data), offset + len(data))):
             data += more

@@ -7,15 +7,18 @@ many messages, a request that nobody waits for any more.
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable
 
 from bridge.core import BATON, CANCELLED, COUNT, FULL, LOST, STARVED, answer, next_request
 from bridge.errors import RemoteProtocolError, StreamCancelled
 from bridge.ipc.dispatcher import dispatch
+from bridge.ipc.message import ABORT, FILE, HEAD, HEADER, LAST, LINKED, REQUEST, SEGMENT, TAKEN
 from bridge.ipc.message import BATON as BATON_MESSAGE
-from bridge.ipc.message import FILE, HEADER, LAST, REQUEST, TAKEN
+from bridge.ipc.record import fragments
 from bridge.ipc.stream import Event
 from bridge.worker.request_body import RequestBody
+from bridge.worker.segments import RETRY, SegmentUnknown
 from bridge.worker.thread_router import ThreadRouter
 from bridge.worker.thread_stream import ThreadStream
 
@@ -70,10 +73,15 @@ class Seat:
             result = next_request(self._queue, self._outgoing, self._tracking, 0, b"", self._waiter)
         if result > COUNT:
             self._ring(result)
-        if not result & COUNT:
-            return None
-        dispatch(self._queue, 1, self._on_request)
-        return self._stream
+        while result & COUNT:
+            dispatch(self._queue, 1, self._on_request)
+            if self._stream is not None:
+                return self._stream
+            # Nobody waits for it any more, as has shown before all of it was here.
+            result = next_request(self._queue, self._outgoing, self._tracking, 0, b"", self._waiter)
+            if result > COUNT:
+                self._ring(result)
+        return None
 
     def finish(self, stream: int, message: bytes) -> None:
         """Send the last message of a stream; waits while there is no room."""
@@ -118,6 +126,19 @@ class Seat:
             raise StreamCancelled
         if result:
             self.router.port.peer_bell.ring()
+
+    def answer_long(self, stream: int, message: bytes) -> None:
+        """As `answer`, of more that follows, with a message for which there is no other way than the link."""
+        router = self.router
+        with router.long_message(lambda: self.cancelled(stream)):
+            first = True
+            for record, marker in fragments(stream, message, router.port.outbox.serial):
+                router.send_record(record, lambda: self.cancelled(stream))
+                if first:
+                    self.answer(stream, Event.RESPOND, marker)
+                    first = False
+                else:
+                    self.send(marker)
 
     def give_up(self, stream: int, message: bytes) -> None:
         """End the stream in whatever state it is, and send the message that says so."""
@@ -195,7 +216,14 @@ class Seat:
         if descriptors is None and len(payload) == head and not flags & FILE:
             self._stream = ThreadStream(self, stream, number, payload, None, complete=bool(flags & LAST))
             return
-        pieces = [self.router.view(*descriptor) for descriptor in descriptors or ()]
+        self._stream = None
+        try:
+            pieces = [self._view(stream, *descriptor) for descriptor in descriptors or ()]
+            if flags & LINKED:
+                payload = self._linked_head(stream)
+        except StreamCancelled:
+            self.give_up(stream, _pack(stream, ABORT, 0, 0, 0, 0, 0, 0))
+            return
         if len(payload) < head:
             payload = self._head_in_chunks(pieces, head)
             self.send(_pack(stream, TAKEN, 0, 0, 0, 0, 0, 0))
@@ -204,6 +232,30 @@ class Seat:
             pieces.insert(0, memoryview(payload)[head:])
         body = RequestBody(self, stream, pieces, size if flags & FILE else None, shared=shared)
         self._stream = ThreadStream(self, stream, number, payload[:head], body, complete=bool(flags & LAST))
+
+    def _view(self, stream: int, number: int, first: int, size: int) -> memoryview:
+        """The bytes of a descriptor; a segment that has not come is asked for, and waited for."""
+        router = self.router
+        while True:
+            try:
+                return router.view(number, first, size)
+            except SegmentUnknown:
+                if number in router.segments.lost:
+                    router.segments.lost.discard(number)
+                    time.sleep(RETRY)
+                self.send(_pack(0, SEGMENT, 0, 0, 0, 0, number, 0))
+                self.wait(lambda: number in router.segments or number in router.segments.lost, stream)
+
+    def _linked_head(self, stream: int) -> bytes:
+        """The head of a request for which there were no chunks: it comes over the link."""
+        router = self.router
+        router.heads[stream] = b""
+        try:
+            self.send(_pack(stream, HEAD, 0, 0, 0, 0, 0, 0))
+            self.wait(lambda: bool(router.heads[stream]), stream)
+            return router.heads[stream]
+        finally:
+            del router.heads[stream]
 
     @staticmethod
     def _head_in_chunks(pieces: list[memoryview], head: int) -> bytes:

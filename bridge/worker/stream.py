@@ -1,7 +1,8 @@
 """One request as the worker sees it: its body coming in, its response going out, and whether anybody still waits.
 
 Small messages travel in the queue item. A larger body is copied into chunks of this worker's segment, at most
-`window` bytes of it at a time; then `writable` waits until the router says that bytes have left for the client.
+`window` bytes of it at a time; then `writable` waits until the router says that bytes have left for the client. A
+larger head takes chunks if there are some, else the way over the link.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ from typing import Protocol
 from bridge.core import CANCELLED, NONE
 from bridge.errors import StreamCancelled
 from bridge.ipc.message import ABORT, ACK, DATA, DESCRIPTOR, HEADER, LAST, MAX_DESCRIPTORS, RESPONSE, WANT
+from bridge.ipc.record import LONGEST
 from bridge.ipc.segment import Segment
 from bridge.ipc.stream import Event
 
@@ -39,6 +41,9 @@ class Router(Protocol):
 
     def answer(self, stream: int, event: int, message: bytes) -> int:
         """Change the stream's state and send; CANCELLED when nobody waits any more (nothing is sent)."""
+
+    def answer_long(self, stream: int, message: bytes) -> int:
+        """As `answer`, with a message that fits no queue item, and of which the end may wait until all is `clear`."""
 
     def give_up(self, stream: int, message: bytes) -> None:
         """End the stream in whatever state it is, and send."""
@@ -72,6 +77,7 @@ class WorkerStream:
         "_complete",
         "_consumed",
         "_head",
+        "_linked",
         "_parts",
         "_pending",
         "_reader",
@@ -102,6 +108,7 @@ class WorkerStream:
         self._reader: asyncio.Future[None] | None = None
         self._writer: asyncio.Future[None] | None = None
         self._head: tuple[int, int, int, bytes] | None = None  # a head that found no room: flags, size, status, block
+        self._linked = False  # the head goes over the link, and nothing may overtake it
         self._pending: deque[tuple[memoryview, bool]] | None = None  # body that found no room: (bytes, last)
         self._asked = False  # the router will say when bytes have left
         self._unacknowledged = 0  # bytes sent that have not left for the client
@@ -202,11 +209,8 @@ class WorkerStream:
             header = _pack(self._stream, RESPONSE, flags | self._ack_flag(), 0, length, size, status, len(block))
             self._answer(header + block + body, _RESPOND)
             return self._writable()
-        segment = self._router.segment
-        if len(block) > segment.chunk_size * segment.count:
-            logging.getLogger("bridge").error(
-                "a response head of %d bytes is more than shared memory takes", len(block)
-            )
+        if len(block) > LONGEST - HEADER.size:
+            logging.getLogger("bridge").error("a response head of %d bytes is too long", len(block))
             self.abort()
             return False
         self._head = (flags, size, status, block)
@@ -318,15 +322,18 @@ class WorkerStream:
     def _send_piece(self) -> bool:
         """Send the first pending piece, or the head, as far as possible; False = no room now."""
         if self._head is not None and len(self._head[3]) > self._router.room - DESCRIPTOR.size:
-            return self._send_large_head()
+            self._send_large_head(*self._head)
+            return True
+        if self._linked and not self._router.clear():
+            self._router.wait_for_queue(self)
+            return False
+        self._linked = False
         pending = self._pending
         if not pending:
             return False
         data, last = pending[0]
         size = min(len(data), self._allowed()) if data else 0
-        first, got = (NONE, 0)
-        if size > 0:
-            first, got = self._router.segment.claim(size, 1)
+        first, got = self._router.segment.claim(size, 1) if size > 0 else (NONE, 0)
         if data and not got and self._head is None:
             if size > 0:
                 self._router.wait_for_chunks(self)
@@ -351,24 +358,17 @@ class WorkerStream:
         # Somebody must tell when bytes have left: a piece that asks for it goes out in any case.
         return max(allowed, 0 if self._asked else segment.chunk_size)
 
-    def _send_large_head(self) -> bool:
-        if self._head is None:
-            return False
-        segment, block = self._router.segment, memoryview(self._head[3])
-        pieces: list[tuple[int, int, int]] = []
-        most = min(self._router.room // DESCRIPTOR.size, MAX_DESCRIPTORS)
-        while block:
-            first, got = segment.claim(len(block), -(-len(block) // (most - len(pieces))))
-            if not got:
-                self._release(pieces)
-                self._router.wait_for_chunks(self)
-                return False
-            size = min(got, len(block))
-            segment.write(first, block[:size])
-            pieces.append((segment.number, first, size))
-            block = block[size:]
-        self._post(pieces, last=False)
-        return True
+    def _send_large_head(self, flags: int, size: int, status: int, block: bytes) -> None:
+        segment = self._router.segment
+        runs = segment.place(block, min(self._router.room // DESCRIPTOR.size, MAX_DESCRIPTORS))
+        if runs is not None:
+            self._post([(segment.number, *run) for run in runs], last=False)
+            return
+        self._head, self._linked = None, True
+        message = _pack(self._stream, RESPONSE, flags, 0, len(block), size, status, len(block)) + block
+        if self.cancelled or self._router.answer_long(self._stream, message) == CANCELLED:
+            self.cancel()
+            raise StreamCancelled
 
     def _post(self, pieces: list[tuple[int, int, int]], last: bool) -> None:
         flags = LAST if last else 0
@@ -396,4 +396,4 @@ class WorkerStream:
     def _release(self, pieces: list[tuple[int, int, int]]) -> None:
         segment = self._router.segment
         for _, first, size in pieces:
-            segment.chunks.release(first, segment.chunks_of(size))
+            segment.release(first, segment.chunks_of(size))

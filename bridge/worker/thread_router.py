@@ -8,20 +8,26 @@ wait for it, through one condition.
 
 from __future__ import annotations
 
+import contextlib
 import logging
-import os
+import select
 import threading
-from collections.abc import Callable
-from typing import Any, Protocol
+from collections.abc import Callable, Iterator
+from typing import Protocol
 
 from bridge.core import BATCH, COUNT, STARVED
-from bridge.errors import PeerLost, RemoteProtocolError
-from bridge.ipc.dispatcher import dispatch
+from bridge.errors import FilesLost, LinkFull, PeerLost, RemoteProtocolError, StreamCancelled
+from bridge.ipc.dispatcher import deliver, dispatch
 from bridge.ipc.doorbell import Doorbell
 from bridge.ipc.handshake import Attachment, Handles, attached
-from bridge.ipc.message import WINDOW
+from bridge.ipc.link import close_all, decode
+from bridge.ipc.message import BODY, FILE, HEAD, RECORD, WINDOW
 from bridge.ipc.port import WAITER
+from bridge.ipc.record import AT_ONCE, is_record
 from bridge.worker.segments import Segments
+
+LOOK = 0.1  #: seconds after which somebody who waits for room in the link looks whether he still needs it
+PATIENCE = 1.0  #: seconds that the main thread waits for room in the link
 
 
 class Response(Protocol):
@@ -35,7 +41,7 @@ class Body(Protocol):
     """A request body that lies in a file."""
 
     def file_arrived(self, file: int) -> None:
-        """Its descriptor, which is the body's from now on."""
+        """Its descriptor, which is the body's from now on; -1 = this process may open no more files."""
 
 
 class ThreadRouter:
@@ -56,10 +62,13 @@ class ThreadRouter:
         self.changed = threading.Condition()  #: something has happened that a thread may wait for
         self.streams: dict[int, Response] = {}  #: those that asked to be told when bytes have left
         self.bodies: dict[int, Body] = {}  #: those that asked for a file
+        self.heads: dict[int, bytes] = {}  #: of requests that asked for theirs, as they come
+        self.segments = Segments(attachment.geometry, attachment.worker)
         self._attachment = attachment
         self._wake = wake
-        self._segments = Segments(attachment.geometry, attachment.worker)
         self._receiving = threading.Lock()
+        self._files: list[int] = []  # of the message over the link that is being handled
+        self._long = threading.BoundedSemaphore(AT_ONCE)
         self._holders = 1  # threads that have a seat here, and the main thread
 
     def open(self, limit: int) -> None:
@@ -73,7 +82,11 @@ class ThreadRouter:
 
     def _say(self, limit: int) -> None:
         try:
-            self.port.link.send(attached(limit, "wsgi"))
+            try:
+                self.port.link.send(attached(limit, "wsgi"))
+            except LinkFull:
+                self._wait_for_link(PATIENCE)
+                self.port.link.send(attached(limit, "wsgi"))
         except PeerLost:
             self.failed = True
 
@@ -90,7 +103,9 @@ class ThreadRouter:
                     dispatch(incoming, result & COUNT, self._on_message)
                 elif incoming.doze(WAITER):
                     break
-        except RemoteProtocolError as error:
+        except PeerLost:
+            self.failed = True
+        except (RemoteProtocolError, OSError) as error:
             self.fail(error)
         with self.changed:
             self.changed.notify_all()
@@ -99,16 +114,35 @@ class ThreadRouter:
         self,
         stream: int,
         kind: int,
-        flags: int,  # noqa: ARG002 - as every handler of messages
+        flags: int,
         size: int,
-        number: int,  # noqa: ARG002
-        head: int,  # noqa: ARG002
+        number: int,
+        head: int,  # noqa: ARG002 - as every handler of messages
         descriptors: list[tuple[int, int, int]] | None,  # noqa: ARG002
-        inline: bytes,  # noqa: ARG002
+        inline: bytes,
     ) -> None:
         # That a stream is cancelled stands in its word, where its thread looks; it has to be woken, no more.
         if kind == WINDOW and (response := self.streams.get(stream)) is not None:
             response.acknowledged(size)
+        elif kind == RECORD and not stream:
+            self._on_record(number)
+        elif kind == HEAD and stream in self.heads:
+            self.heads[stream] = inline
+        elif kind == BODY and flags & FILE:
+            self._on_file(stream)
+
+    def _on_record(self, serial: int) -> None:
+        with self._receiving:
+            if serial not in self.port.inbox:
+                self._read_link()
+            arrived = self.port.inbox.take(serial)
+        if arrived is not None:
+            self._files = [-1] if arrived.lost else arrived.files
+            try:
+                deliver(arrived.message, self._on_message)
+            finally:
+                files, self._files = self._files, []
+                close_all(file for file in files if file >= 0)
 
     def on_link(self) -> None:
         """The link is readable: segments and files, or the router's end."""
@@ -152,7 +186,7 @@ class ThreadRouter:
             if self._holders:
                 return
         self.port.close()
-        self._segments.close()
+        self.segments.close()
         for bell in self.waiters.values():
             bell.close()
 
@@ -164,15 +198,17 @@ class ThreadRouter:
         """The bytes behind a descriptor, in place.
 
         Raises:
+            SegmentUnknown: they are in a segment that has not come.
             RemoteProtocolError: it names nothing that there is.
+            OSError: what has come cannot be mapped.
         """
-        if number not in self._segments:
+        if number not in self.segments:
             try:
-                self._receive()  # it was sent before the message
+                self._receive()  # it was sent before the message, over the link
             except PeerLost:
                 self.failed = True  # by its own end: what follows of that is no reason to leave
                 self._wake()
-        segment = self._segments.find(number, first, size)
+        segment = self.segments.find(number, first, size)
         start = segment.data_offset + first * segment.chunk_size
         return memoryview(segment.memory)[start : start + size]
 
@@ -181,6 +217,39 @@ class ThreadRouter:
         if self.port.segment.chunks.take_waiting():
             with self.changed:
                 self.changed.notify_all()
+
+    @contextlib.contextmanager
+    def long_message(self, gone: Callable[[], bool]) -> Iterator[None]:
+        """One of those who send a long message at the same time; the others wait here.
+
+        Raises:
+            StreamCancelled: `gone()`, or the router is.
+        """
+        while not self._long.acquire(timeout=LOOK):
+            if not self.alive or gone():
+                raise StreamCancelled
+        try:
+            yield
+        finally:
+            self._long.release()
+
+    def send_record(self, record: bytes, gone: Callable[[], bool]) -> None:
+        """Send a record; waits for room in the link. Raises as `long_message`."""
+        while self.alive and not gone():
+            try:
+                self.port.link.send_bytes(record)
+            except LinkFull:
+                self._wait_for_link(LOOK)
+            except PeerLost:
+                break
+            else:
+                return
+        raise StreamCancelled
+
+    def _wait_for_link(self, seconds: float) -> None:
+        room = select.poll()
+        room.register(self.port.link.fileno(), select.POLLOUT)
+        room.poll(seconds * 1000)
 
     def fail(self, error: Exception) -> None:
         """The router cannot be served any more, whoever is to blame; the main thread leaves it. Of any thread."""
@@ -191,21 +260,33 @@ class ThreadRouter:
 
     def _receive(self) -> None:
         with self._receiving:
-            while received := self.port.link.receive():
-                self._on_link_message(*received)
+            self._read_link()
+        with self.changed:
+            self.changed.notify_all()  # another thread may wait for what this one has found
 
-    def _on_link_message(self, message: dict[str, Any], fds: list[int]) -> None:
-        stream = message.get("stream")
-        if message.get("type") == "body" and len(fds) == 1 and isinstance(stream, int):
-            self._on_file(stream, fds[0])
-        else:
-            self._segments.add(message, fds)
+    def _read_link(self) -> None:
+        while True:
+            try:
+                received = self.port.link.receive_bytes()
+            except FilesLost as error:
+                logging.getLogger("bridge").error("%s", error)
+                if is_record(error.data):
+                    self.port.inbox.put(error.data, [], lost=True)
+                else:
+                    self.segments.missed(error.data)
+                continue
+            if received is None:
+                return
+            data, fds = received
+            if is_record(data):
+                self.port.inbox.put(data, fds)
+            else:
+                self.segments.add(decode(data, fds), fds)
 
-    def _on_file(self, stream: int, file: int) -> None:
+    def _on_file(self, stream: int) -> None:
         with self.changed:
             body = self.bodies.get(stream)
-            if body is not None:
-                body.file_arrived(file)
+            if body is not None and self._files:
+                body.file_arrived(self._files.pop())
                 self.changed.notify_all()
-                return
-        os.close(file)  # the request has ended meanwhile
+        # Else the request has ended meanwhile, and the file is closed.

@@ -3,7 +3,7 @@
 The last message of a small response stays here until the thread looks for its next request, because both are one call
 into the core (`rest`); whoever lets the client wait meanwhile calls `flush`. A larger body is copied into chunks of
 this worker's segment, at most `window` bytes of it at a time; then the thread sleeps until the router says that bytes
-have left.
+have left. What neither fits an item nor finds chunks, which is a long head, goes over the link, and so does a file.
 
 Nothing is sent for a stream after its last message, and nothing of the request is looked at that the router frees with
 it: what the application has not read of the body is kept before a `flush`, which means that it goes on.
@@ -18,6 +18,7 @@ from typing import Protocol
 
 from bridge.errors import PeerLost, StreamCancelled
 from bridge.ipc.message import ABORT, ACK, DATA, DESCRIPTOR, FILE, HEADER, LAST, MAX_DESCRIPTORS, PART, RESPONSE
+from bridge.ipc.record import LONGEST, fragments
 from bridge.ipc.segment import Segment
 from bridge.ipc.stream import Event
 from bridge.worker.request_body import RequestBody
@@ -42,6 +43,9 @@ class Seat(Protocol):
 
     def answer(self, stream: int, event: Event, message: bytes) -> None:
         """Change the stream's state and send; raises StreamCancelled when nobody waits any more."""
+
+    def answer_long(self, stream: int, message: bytes) -> None:
+        """As `answer`, of more that follows, with a message that fits no queue item."""
 
     def give_up(self, stream: int, message: bytes) -> None:
         """End the stream in whatever state it is, and send."""
@@ -137,11 +141,8 @@ class ThreadStream:
             flags |= LAST if last else self._count(len(body))
             self._emit(_pack(self._stream, RESPONSE, flags, 0, length, size, status, len(block)) + block + body, last)
             return
-        segment = self._seat.segment
-        if len(block) > segment.chunk_size * segment.count:
-            logging.getLogger("bridge").error(
-                "a response head of %d bytes is more than shared memory takes", len(block)
-            )
+        if len(block) > LONGEST - HEADER.size:
+            logging.getLogger("bridge").error("a response head of %d bytes is too long", len(block))
             self.abort()
             raise StreamCancelled
         self._send_large((flags, size, status, block), body, last)
@@ -158,12 +159,15 @@ class ThreadStream:
 
     def send_file(self, file: int, offset: int, count: int) -> None:
         """The rest of the response is `count` bytes of a regular file from `offset`. See `SyncStream`."""
+        port = self._seat.router.port
+        message = _pack(self._stream, DATA, FILE | LAST, 0, PART.size, 0, 0, 0) + PART.pack(offset, count)
+        ((record, marker),) = fragments(self._stream, message, port.outbox.serial)
         try:
-            self._seat.router.port.link.send({"type": "file", "stream": self._stream}, [file])
+            port.link.send_bytes(record, [file])
         except PeerLost:  # gone, or so busy that its end of the link is full
             self._copy_file(file, offset, count)
             return
-        self._emit(_pack(self._stream, DATA, FILE | LAST, 0, PART.size, 0, 0, 0) + PART.pack(offset, count), last=True)
+        self._emit(marker, last=True)
 
     def flush(self) -> None:
         """What was given goes out now, not with the thread's next step."""
@@ -298,23 +302,17 @@ class ThreadStream:
         """Send a head that is too long for a queue item."""
         flags, size, status, block = head
         segment = self._seat.segment
-        most = min(self._seat.room // DESCRIPTOR.size, MAX_DESCRIPTORS)
-        runs: list[tuple[int, int]] = []
-
-        def placed() -> bool:
-            left = memoryview(block)
-            while left:
-                first, got = segment.claim(len(left), -(-len(left) // (most - len(runs))))
-                if not got:
-                    self._release(runs)
-                    runs.clear()
-                    return False
-                runs.append((first, min(got, len(left))))
-                segment.write(first, left[:got])
-                left = left[got:]
-            return True
-
-        self._find_memory(placed)
+        runs = segment.place(block, min(self._seat.room // DESCRIPTOR.size, MAX_DESCRIPTORS))
+        if runs is None:
+            header = _pack(self._stream, RESPONSE, flags, 0, len(block), size, status, len(block))
+            try:
+                self._seat.answer_long(self._stream, header + block)
+            except StreamCancelled:
+                self.over = self._gone = True
+                raise
+            if last:
+                self.send(b"", True)
+            return
         flags |= LAST if last else 0
         message = _pack(self._stream, RESPONSE, flags, len(runs), 0, size, status, len(block))
         message += b"".join(DESCRIPTOR.pack(segment.number, *run) for run in runs)
@@ -370,7 +368,7 @@ class ThreadStream:
     def _release(self, runs: list[tuple[int, int]]) -> None:
         segment = self._seat.segment
         for first, size in runs:
-            segment.chunks.release(first, segment.chunks_of(size))
+            segment.release(first, segment.chunks_of(size))
 
     def _copy_file(self, file: int, offset: int, count: int) -> None:
         while count:

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
+import resource
 import socket
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-from bridge.errors import PeerLost, RemoteProtocolError
-from bridge.ipc.link import MAX_MESSAGE, Link
+from bridge.errors import FilesLost, LinkFull, PeerLost, RemoteProtocolError
+from bridge.ipc.link import MAX_DESCRIPTORS, MAX_MESSAGE, Link, decode
 
 
 @pytest.fixture
@@ -72,6 +74,76 @@ def test_a_reader_that_sleeps_is_lost(pair: tuple[Link, Link]) -> None:
 
     with pytest.raises(PeerLost):
         send_for_ever()
+
+
+def test_a_link_that_is_full_is_not_lost(pair: tuple[Link, Link]) -> None:
+    """Who can wait is told the difference, and everything that was sent arrives."""
+    left, right = pair
+    sent = 0
+
+    def send_for_ever() -> None:
+        nonlocal sent
+        while True:
+            left.send_bytes(b"x" * 10_000)
+            sent += 1
+
+    with pytest.raises(LinkFull):
+        send_for_ever()
+    received = 0
+    while right.receive_bytes():
+        received += 1
+    assert received == sent > 0
+    left.send_bytes(b"again")
+    assert right.receive_bytes() == (b"again", [])
+
+
+@contextlib.contextmanager
+def few_files(free: int) -> Iterator[None]:
+    """This process may open `free` more files."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    used = [os.dup(0) for _ in range(8)]
+    resource.setrlimit(resource.RLIMIT_NOFILE, (max(used) + 1, hard))
+    for _ in range(1 << 16):
+        try:
+            used.append(os.dup(0))
+        except OSError:
+            break
+    try:
+        for _ in range(free):
+            os.close(used.pop())
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+        for fd in used:
+            os.close(fd)
+
+
+@pytest.mark.parametrize("free", [0, 1])
+def test_files_that_find_no_room_here(pair: tuple[Link, Link], free: int) -> None:
+    """It is not the sender's fault: the message is there without them, none stays open, and the next one is whole."""
+    left, right = pair
+    left.send({"type": "files"}, [0, 0])
+    left.send({"type": "next"})
+    with few_files(free):
+        before = len(os.listdir("/proc/self/fd")) if free else 0
+        with pytest.raises(FilesLost) as lost:
+            right.receive()
+        assert decode(lost.value.data, ()) == {"type": "files"}
+        assert right.receive() == ({"type": "next"}, [])
+        assert not free or len(os.listdir("/proc/self/fd")) == before
+
+
+def test_more_files_than_a_link_allows() -> None:
+    """That is the sender's fault."""
+    ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    link = Link(ours)
+    before = len(os.listdir("/proc/self/fd"))
+    socket.send_fds(theirs, [b"{}"], [0] * (MAX_DESCRIPTORS + 1))
+    with pytest.raises(RemoteProtocolError, match="longer than"):
+        link.receive()
+    assert len(os.listdir("/proc/self/fd")) == before
+    link.close()
+    theirs.close()
 
 
 def test_too_long_a_message_is_our_own_mistake(pair: tuple[Link, Link]) -> None:

@@ -15,7 +15,7 @@ import pytest
 from bridge.core import NONE
 from bridge.errors import RemoteProtocolError
 from bridge.ipc import segment as segment_module
-from bridge.ipc.segment import Segment, SegmentPool, create_memory, map_memory
+from bridge.ipc.segment import JUNK, Segment, create_memory, map_memory
 
 MB = 1 << 20
 
@@ -132,6 +132,34 @@ def test_a_damaged_header_is_refused(segment: Segment) -> None:
     Segment(segment.fd, 3, 64, 8, 9, create=False)
 
 
+@pytest.mark.parametrize("junk", [False, True])
+def test_freed_chunks_are_filled(junk: bool) -> None:
+    """Where it is asked for, what is given back is junk, and nothing else changes."""
+    segment = Segment.create(3, 64, 8, 1, junk=junk)
+    segment.claim(300, 300)
+    segment.write(0, b"x" * 300)
+    segment.handle().release(1, 2)
+    freed = JUNK * 128 if junk else b"x" * 128
+    assert segment.read(0, 300) == b"x" * 64 + freed + b"x" * 108
+    assert segment.chunks.busy() == 3
+    segment.close()
+
+
+def test_bytes_in_several_runs(segment: Segment) -> None:
+    """They are put where there is room, in as many runs as are allowed, or not at all."""
+    first, _ = segment.claim(512, 512)
+    for chunk in (1, 3, 4, 6):
+        segment.release(first + chunk, 1)
+    data = bytes(range(200))
+    assert segment.place(data, 2) is None
+    assert segment.chunks.busy() == 4
+    runs = segment.place(data, 3)
+    assert runs
+    assert b"".join(segment.read(*run) for run in runs) == data
+    assert segment.place(data, 3) is None
+    assert segment.chunks.busy() == 8
+
+
 def test_covers(segment: Segment) -> None:
     """A descriptor is believed only if all of its chunks lie inside."""
     assert segment.covers(0, 1)
@@ -161,147 +189,6 @@ def test_a_view_tells_when_its_bytes_are_free(segment: Segment) -> None:
     assert reference() is None
 
 
-class Waiter:
-    """Claims what it waited for, and keeps it until it is told otherwise."""
-
-    def __init__(self, pool: SegmentPool, size: int, log: list[int]) -> None:
-        self.pool = pool
-        self.size = size
-        self.log = log
-        self.calls = 0
-        self.claimed: tuple[Segment, int, int] | None = None
-
-    def memory_ready(self) -> None:
-        self.calls += 1
-        self.log.append(self.size)
-        self.claimed = self.pool.claim(self.size, self.size)
-        assert self.claimed is not None
-
-    def give_back(self) -> None:
-        assert self.claimed is not None
-        segment, first, got = self.claimed
-        self.pool.release(segment, first, segment.chunks_of(got))
-
-
-@pytest.fixture
-def pool() -> Iterator[SegmentPool]:
-    """At most two segments of four chunks of 64 bytes."""
-    pool = SegmentPool(64, 4, 2 * 256 + 100, 1, memfd=True, announce=lambda segment: None)
-    yield pool
-    pool.close()
-
-
-def test_the_pool_grows_up_to_its_limit() -> None:
-    """A segment is made when the others have no room, announced before it is used, and never beyond the limit."""
-    announced: list[tuple[int, int]] = []
-    pool = SegmentPool(
-        64, 4, 600, 1, memfd=True, announce=lambda segment: announced.append((segment.number, segment.chunks.busy()))
-    )
-    assert pool.segments == []
-    first = pool.claim(256, 64)
-    assert first is not None
-    assert first[1:] == (0, 256)
-    second = pool.claim(1, 1)
-    assert second is not None
-    assert announced == [(0, 0), (1, 0)]
-    assert second[0] is not first[0]
-    assert pool.claim(1000, 1000) is None
-    third = pool.claim(256, 64)
-    assert third is not None
-    assert third == (second[0], 1, 192)
-    assert pool.claim(1, 1) is None
-    assert len(pool.segments) == 2
-    assert pool.busy() == 8
-    pool.release(*first[:2], 4)
-    assert pool.claim(1000, 1000) == first
-    pool.close()
-
-
-def test_a_pool_has_at_least_one_segment() -> None:
-    """A limit below one segment still gives one: without any nothing would work."""
-    pool = SegmentPool(64, 4, 1, 1, memfd=True, announce=lambda segment: None)
-    assert pool.claim(64, 64) is not None
-    pool.close()
-
-
-def test_waiters_are_served_in_order(pool: SegmentPool) -> None:
-    """The first in line is not overtaken by one that needs less, and each is called once."""
-    claims = [pool.claim(256, 256), pool.claim(256, 256)]
-    log: list[int] = []
-    waiters = [Waiter(pool, size, log) for size in (192, 64, 128, 256)]
-    for waiter in waiters:
-        pool.wait(waiter, waiter.size)
-    segment, first, _ = claims[0]  # type: ignore[misc]
-    pool.release(segment, first, 2)
-    assert log == []
-    pool.release(segment, first + 2, 1)
-    assert log == [192]
-    pool.release(segment, first + 3, 1)
-    assert log == [192, 64]
-    waiters[0].give_back()
-    assert log == [192, 64, 128]
-    waiters[1].give_back()
-    waiters[2].give_back()
-    assert log == [192, 64, 128, 256]
-    assert all(waiter.calls == 1 for waiter in waiters)
-
-
-def test_who_forgot_is_not_called(pool: SegmentPool) -> None:
-    """A waiter that is gone neither is called nor holds up the line; to forget a stranger is no error."""
-    claims = [pool.claim(256, 256), pool.claim(256, 256)]
-    log: list[int] = []
-    gone, there = Waiter(pool, 256, log), Waiter(pool, 64, log)
-    pool.wait(gone, 256)
-    pool.wait(there, 64)
-    pool.forget(gone)
-    pool.forget(gone)
-    segment, first, _ = claims[0]  # type: ignore[misc]
-    pool.release(segment, first, 1)
-    assert log == [64]
-
-
-def test_a_long_line_is_no_deep_recursion(pool: SegmentPool) -> None:
-    """Thousands of waiters that give back at once what they got are served by a loop."""
-    claims = [pool.claim(256, 256), pool.claim(256, 256)]
-    served: list[int] = []
-
-    class Brief(Waiter):
-        def memory_ready(self) -> None:
-            super().memory_ready()
-            self.give_back()
-
-    for _ in range(5000):
-        waiter = Brief(pool, 64, served)
-        pool.wait(waiter, 64)
-    segment, first, _ = claims[0]  # type: ignore[misc]
-    pool.release(segment, first, 1)
-    assert len(served) == 5000
-
-
-def test_a_machine_without_memory(pool: SegmentPool, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Where no segment can be made there is no memory now; later there may be."""
-
-    def fail(*_: object, **__: object) -> int:
-        raise OSError(12, "Cannot allocate memory")
-
-    with monkeypatch.context() as context:
-        context.setattr("bridge.ipc.segment.create_memory", fail)
-        assert pool.claim(64, 64) is None
-    assert pool.claim(64, 64) is not None
-
-
-def test_no_descriptor_is_left() -> None:
-    """Closing a pool gives back every descriptor and, with the last reference, every mapping."""
-    before = len(os.listdir("/proc/self/fd"))
-    pool = SegmentPool(64, 4, 1024, 1, memfd=True, announce=lambda segment: None)
-    for _ in range(4):
-        pool.claim(256, 256)
-    pool.close()
-    del pool
-    gc.collect()
-    assert len(os.listdir("/proc/self/fd")) == before
-
-
 def test_a_segment_that_cannot_be_mapped_leaves_no_descriptor(monkeypatch: pytest.MonkeyPatch) -> None:
     """When the mapping fails, the new memory is given back."""
     before = len(os.listdir("/proc/self/fd"))
@@ -313,21 +200,6 @@ def test_a_segment_that_cannot_be_mapped_leaves_no_descriptor(monkeypatch: pytes
     with pytest.raises(OSError, match="Cannot allocate"):
         Segment.create(1, 64, 4, 1)
     assert len(os.listdir("/proc/self/fd")) == before
-
-
-def test_shares(pool: SegmentPool, segment: Segment) -> None:
-    """A stream may hold a quarter of what is free, at least one chunk; segments that do not exist yet are free."""
-    assert segment.share() == 128
-    segment.claim(256, 256)
-    assert segment.share() == 64
-    segment.claim(256, 256)
-    assert segment.share() == 64
-    assert pool.share() == 128
-    run = pool.claim(256, 256)
-    assert run is not None
-    assert pool.share() == 64
-    pool.release(run[0], run[1], 4)
-    assert pool.share() == 128
 
 
 def test_what_only_its_maker_writes() -> None:

@@ -8,9 +8,10 @@ from typing import Any
 
 from bridge import config
 from bridge.ipc import handshake
-from bridge.ipc.dispatcher import dispatch
-from bridge.ipc.link import Link
-from bridge.ipc.message import ACK, DATA, DESCRIPTOR, FILE, HEADER, LAST, RESPONSE, UNKNOWN, WANT, WINDOW
+from bridge.ipc.dispatcher import deliver, dispatch
+from bridge.ipc.link import Link, decode
+from bridge.ipc.message import ACK, BODY, DATA, DESCRIPTOR, FILE, HEADER, LAST, RECORD, RESPONSE, UNKNOWN, WANT, WINDOW
+from bridge.ipc.record import fragments, is_record
 from bridge.ipc.segment import Segment
 from bridge.ipc.stream import Event
 from bridge.router.exchange import Exchange
@@ -47,6 +48,7 @@ class WorkerByHand:
         self.requests: list[Taken] = []
         self.segments: dict[int, Segment] = {}
         self.files: dict[int, int] = {}
+        self._arrived: list[int] = []
         self.given_back: dict[int, int] = {}  #: stream → bytes of window
 
     def attach(self) -> WorkerByHand:
@@ -56,16 +58,15 @@ class WorkerByHand:
 
     def look(self) -> None:
         """Take what there is: requests, messages, what came over the link."""
-        while received := self.link.receive():
-            message, fds = received
-            if message["type"] == "segment":
+        while received := self.link.receive_bytes():
+            data, fds = received
+            if is_record(data):
+                self.port.inbox.put(data, fds)
+            else:
+                message = decode(data, fds)
                 geometry = self._geometry
                 number, cells = message["segment"], (geometry.chunk_size, geometry.chunks)
                 self.segments[number] = Segment(fds[0], number, *cells, self.number, create=False, writable=False)
-            else:
-                assert message["type"] == "body"
-                assert message["stream"] not in self.files
-                self.files[message["stream"]] = fds[0]
         count = self.queue.claim(self.tracking, 8) & 0xFFFF
         dispatch(self.queue, count, self._on_request)
         count = self.port.incoming.drain(8) & 0xFFFF
@@ -76,7 +77,15 @@ class WorkerByHand:
         self.requests.append(Taken(stream, flags, size, head, pieces or [], inline))
 
     def _on_message(self, stream: int, kind: int, *parts: Any) -> None:
-        if kind == WINDOW:
+        if kind == RECORD:
+            arrived = self.port.inbox.take(parts[2])
+            assert arrived
+            self._arrived = arrived.files
+            deliver(arrived.message, self._on_message)
+        elif kind == BODY and parts[0] & FILE:
+            assert stream not in self.files
+            (self.files[stream],) = self._arrived
+        elif kind == WINDOW:
             self.given_back[stream] = self.given_back.get(stream, 0) + parts[1]
 
     async def request(self) -> Taken:
@@ -117,6 +126,18 @@ class WorkerByHand:
         self.port.send(HEADER.pack(stream, kind, flags, pieces, length, size, number, head) + payload)
         if not self.router_side.application.exchanges:
             return
+        self.port.peer_bell.ring()
+
+    def send_record(self, kind: int, stream: int, payload: bytes, *files: int, flags: int = 0) -> bytes:
+        """Send a message with files over the link; returns its marker."""
+        message = HEADER.pack(stream, kind, flags, 0, len(payload), 0, 0, 0) + payload
+        ((record, marker),) = fragments(stream, message, self.port.outbox.serial)
+        self.link.send_bytes(record, files)
+        return marker
+
+    def mark(self, marker: bytes) -> None:
+        """Send a marker."""
+        self.port.send(marker)
         self.port.peer_bell.ring()
 
     def respond(self, request: Taken, size: int = UNKNOWN, body: bytes = b"", *, last: bool = False) -> None:
@@ -192,7 +213,8 @@ class Both:
         """Everything is given back."""
         await self.rig.idle()
         assert self.held == 0
-        assert not self.worker.router_side.files
+        assert not self.worker.router_side.linked
+        assert not self.worker.router_side.port.inbox.held
         await self.rig.close()
         self.worker.close()
 

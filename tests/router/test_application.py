@@ -9,12 +9,14 @@ import pytest
 
 from bridge import config
 from bridge.core import FULL, publish
+from bridge.ipc.segment import Segment
 from bridge.router.application import MOST_AT_ONCE
 from bridge.router.framing import Framing
 from bridge.router.pace import EVERY, MOST, Pace
 from tests.router.rig import (
     GEOMETRIES,
     HEAD,
+    PEER,
     TINY,
     Rig,
     Worker,
@@ -247,24 +249,70 @@ def test_what_was_refused_is_said(caplog: pytest.LogCaptureFixture) -> None:
     assert "1 refused (503): no worker took them in time; 1 refused (503): the line was full" in record.getMessage()
 
 
-def test_memory_that_is_lacking_for_a_head() -> None:
-    """A request whose head finds no chunk keeps its place in the line until there is one."""
+def no_chunks_for_heads(rig: Rig, leave: int = 0) -> tuple[Segment, int, int]:
+    """Take all but every second of the last `leave` chunks for heads."""
+    pool = rig.application.heads
+    claimed = pool.claim(4096, 4096)
+    assert claimed is not None
+    segment, first, size = claimed
+    for chunk in range(64 - leave, 64, 2):
+        pool.release(segment, first + chunk, 1)
+    return segment, first, size
+
+
+def give_back(rig: Rig, taken: tuple[Segment, int, int], leave: int = 0) -> None:
+    """Undo it."""
+    segment, first, _ = taken
+    for chunk in range(64):
+        if chunk < 64 - leave or (64 - chunk) % 2:
+            rig.application.heads.release(segment, first + chunk, 1)
+
+
+@pytest.mark.parametrize("leave", [0, 16], ids=["no memory", "memory in fragments"])
+@pytest.mark.parametrize("length", [500, 2000, 50_000])
+def test_a_head_without_chunks(leave: int, length: int) -> None:
+    """A head that finds none, or too scattered ones, goes over the link; it overtakes nobody and waits for nobody."""
 
     async def test() -> None:
         rig = Rig(TINY)
         worker = rig.worker(echo)
         await until(lambda: rig.ready)
-        pool = rig.application.heads
-        claimed = pool.claim(4096, 4096)
-        assert claimed is not None
-        segment, first, size = claimed
-        connection, _ = rig.request(head=HEAD[:-2] + b"X: " + b"y" * 500 + b"\r\n\r\n")
+        taken = no_chunks_for_heads(rig, leave)
+        head = HEAD[:-2] + b"X: " + b"y" * length + b"\r\n\r\n"
+        body = pattern(3000)
+        connection, _ = rig.request(head=head)
+        large, _ = rig.request(body, head=head, framing=Framing(size=3000))
         small, _ = rig.request()
-        assert rig.application.waiting == 2
-        await settle()
+        assert rig.application.waiting == 0
+        await until(lambda: connection.complete and small.complete and large.complete)
+        assert (connection.body, large.body) == (b"", body)
+        assert sorted(len(stream.head) for stream in worker.streams) == [
+            len(PEER + HEAD),
+            len(PEER + head),
+            len(PEER + head),
+        ]
+        give_back(rig, taken, leave)
+        await rig.idle()
+        await rig.close()
+
+    run(test())
+
+
+def test_a_client_that_leaves_while_its_head_is_on_the_way() -> None:
+    """The worker lets go of a request that it has not begun, and the application does not see it."""
+
+    async def test() -> None:
+        rig = Rig(TINY)
+        worker = rig.worker(echo)
+        await until(lambda: rig.ready)
+        taken = no_chunks_for_heads(rig)
+        _, exchange = rig.request(head=HEAD[:-2] + b"X: " + b"y" * 50_000 + b"\r\n\r\n")
+        await until(lambda: worker.attached._headless)
+        exchange.client_gone()
+        await until(lambda: rig.over)
         assert not worker.streams
-        pool.release(segment, first, segment.chunks_of(size))
-        await until(lambda: connection.complete and small.complete)
+        assert not worker.attached._headless
+        give_back(rig, taken)
         await rig.idle()
         await rig.close()
 
@@ -296,59 +344,6 @@ def test_a_queue_that_is_full_when_the_message_was_made(monkeypatch: pytest.Monk
             await settle(2)
         assert refusals == 0
         assert all(connection.body == body for connection, _ in pairs)
-        await rig.idle()
-        await rig.close()
-
-    run(test())
-
-
-def test_a_request_that_gives_memory_back_while_it_is_published() -> None:
-    """Memory that comes free in the middle of publishing publishes nothing twice."""
-
-    async def test() -> None:
-        rig = Rig(TINY)
-        worker = rig.worker(echo)
-        await until(lambda: rig.ready)
-        application = rig.application
-        claimed = application.heads.claim(4096, 4096)
-        assert claimed is not None
-        segment, first, size = claimed
-        head = HEAD[:-2] + b"X: " + b"y" * 500 + b"\r\n\r\n"
-        pairs = [rig.request(b"body", head=head, framing=Framing(size=4)) for _ in range(3)]
-        assert application in application.heads._waiting
-        # All but one chunk at once, without telling anybody: the first request finds room, and gives some back.
-        segment.chunks.release(first + 1, segment.chunks_of(size) - 1)
-        application.heads._used = 1
-        application.pump()
-        await until(lambda: all(connection.complete for connection, _ in pairs))
-        assert len(worker.streams) == 3
-        assert all(connection.body == b"body" for connection, _ in pairs)
-        application.heads.release(segment, first, 1)
-        await rig.idle()
-        await rig.close()
-
-    run(test())
-
-
-def test_memory_in_fragments() -> None:
-    """A head that would need more pieces than its message has room for waits for longer runs."""
-
-    async def test() -> None:
-        rig = Rig(TINY)
-        rig.worker(echo)
-        await until(lambda: rig.ready)
-        pool = rig.application.heads
-        claimed = pool.claim(4096, 4096)
-        assert claimed is not None
-        segment, first, _ = claimed
-        for chunk in range(0, 64, 2):
-            pool.release(segment, first + chunk, 1)
-        connection, _ = rig.request(head=HEAD[:-2] + b"X: " + b"y" * 900 + b"\r\n\r\n")
-        await settle()
-        assert rig.application.waiting == 1
-        for chunk in range(1, 64, 2):
-            pool.release(segment, first + chunk, 1)
-        await connection.completed()
         await rig.idle()
         await rig.close()
 

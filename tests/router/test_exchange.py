@@ -6,6 +6,7 @@ import pytest
 
 from bridge import config
 from bridge.ipc.message import UNKNOWN
+from bridge.ipc.record import LONGEST
 from bridge.router.framing import Framing
 from bridge.worker.stream import WorkerStream
 from tests.router.rig import (
@@ -156,12 +157,12 @@ def test_request_heads_that_fit_no_item(memory: config.Memory, length: int) -> N
 
 
 def test_a_head_that_no_memory_takes() -> None:
-    """A request head that is larger than a segment is refused at once instead of waiting for ever."""
+    """A request head that is larger than any message is refused at once."""
 
     async def test() -> None:
         rig = Rig(TINY)
         rig.worker(echo)
-        connection, _ = rig.request(head=HEAD[:-2] + b"X: " + b"y" * 5000 + b"\r\n\r\n")
+        connection, _ = rig.request(head=HEAD[:-2] + b"X: " + b"y" * LONGEST + b"\r\n\r\n")
         assert connection.refused is not None
         assert connection.refused[0] == 431
         await rig.idle()
@@ -171,11 +172,11 @@ def test_a_head_that_no_memory_takes() -> None:
 
 
 def test_a_response_head_that_no_memory_takes(caplog: pytest.LogCaptureFixture) -> None:
-    """A response head that is larger than a segment ends the request as a bad gateway."""
+    """A response head that is larger than any message ends the request as a bad gateway."""
 
     async def test() -> None:
         rig = Rig(TINY)
-        rig.worker(lambda worker, stream: _send(stream, b"x: " + b"y" * 5000 + b"\r\n"))
+        rig.worker(lambda worker, stream: _send(stream, b"x: " + b"y" * LONGEST + b"\r\n"))
         connection, exchange = rig.request()
         await until(lambda: connection.ended)
         assert connection.refused is not None
@@ -184,7 +185,7 @@ def test_a_response_head_that_no_memory_takes(caplog: pytest.LogCaptureFixture) 
         await rig.close()
 
     run(test())
-    assert "5005 bytes" in caplog.text
+    assert f"{LONGEST + 5} bytes" in caplog.text
 
 
 async def _send(stream: WorkerStream, block: bytes) -> None:

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import os
-import stat
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 
 from bridge import config
-from bridge.ipc.message import ABORT, DATA, FILE, LAST, PART, RESPONSE
+from bridge.ipc.message import ABORT, DATA, FILE, HEADER, LAST, PART, RECORD, RESPONSE
 from bridge.ipc.stream import Event
 from bridge.router import outflow
 from tests.router.by_hand import Both, Taken, WorkerByHand, take_all
@@ -32,10 +31,18 @@ def http(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[config.Htt
 
 def send_file(both: Both, taken: Taken, path: Path, offset: int, count: int) -> None:
     """What a worker does for wsgi.file_wrapper."""
-    with path.open("rb") as file:
-        both.worker.link.send({"type": "file", "stream": taken.stream}, [file.fileno()])
+    marker = file_record(both, taken, path, offset, count)
     both.worker.tracking.move(taken.stream, Event.FINISH)
-    both.worker.send(DATA, taken.stream, PART.pack(offset, count), flags=FILE | LAST)
+    both.worker.mark(marker)
+
+
+def file_record(both: Both, taken: Taken, path: Path, offset: int = 0, count: int = 5) -> bytes:
+    """The record alone; returns the marker that belongs to it."""
+    number = os.open(path, os.O_RDONLY)
+    try:
+        return both.worker.send_record(DATA, taken.stream, PART.pack(offset, count), number, flags=FILE | LAST)
+    finally:
+        os.close(number)
 
 
 @pytest.mark.parametrize("stalled", [False, True])
@@ -58,8 +65,8 @@ def test_a_file_ends_a_response(http: config.Http, tmp_path: Path, stalled: bool
     run(test())
 
 
-def test_the_message_overtakes_its_file(http: config.Http, tmp_path: Path) -> None:
-    """Queue and link have no common order: the router looks at the link when a message names what has not come."""
+def test_the_marker_is_read_before_its_record(http: config.Http, tmp_path: Path) -> None:
+    """Queue and link have no common order: the router looks at the link when a marker names what it has not read."""
     path = tmp_path / "file"
     path.write_bytes(b"hello")
 
@@ -88,18 +95,14 @@ def test_a_file_that_is_not_wanted_any_more(http: config.Http, tmp_path: Path, o
         both = Both(http)
         _, taken, _ = await both.begin(size=5)
 
-        def send() -> None:
-            with path.open("rb") as file:
-                both.worker.link.send({"type": "file", "stream": taken.stream}, [file.fileno()])
-
         if order == "file first":
-            send()
-            await until(lambda: both.worker.router_side.files)
+            file_record(both, taken, path)
+            await until(lambda: both.worker.router_side.linked)
         both.worker.tracking.move(taken.stream, Event.FINISH)
         both.worker.send(ABORT, taken.stream)
         await until(lambda: not both.rig.application.exchanges)
         if order == "end first":
-            send()
+            file_record(both, taken, path)
             await until(lambda: not opened(path))
         assert not both.rig.cut
         assert not opened(path)
@@ -132,11 +135,7 @@ def nothing_sent(both: Both, taken: Taken, path: Path) -> None:
 
 
 def a_directory(both: Both, taken: Taken, path: Path) -> None:
-    number = os.open(path.parent, os.O_RDONLY)
-    assert stat.S_ISDIR(os.fstat(number).st_mode)
-    both.worker.link.send({"type": "file", "stream": taken.stream}, [number])
-    os.close(number)
-    both.worker.send(DATA, taken.stream, PART.pack(0, 1), flags=FILE | LAST)
+    both.worker.mark(file_record(both, taken, path.parent))
 
 
 def beyond_every_file(both: Both, taken: Taken, path: Path) -> None:
@@ -151,20 +150,38 @@ def a_short_part(both: Both, taken: Taken, path: Path) -> None:
     both.worker.send(DATA, taken.stream, b"\0" * 15, flags=FILE | LAST)
 
 
-def two_files(both: Both, taken: Taken, path: Path) -> None:
-    with path.open("rb") as file:
-        for _ in range(2):
-            both.worker.link.send({"type": "file", "stream": taken.stream}, [file.fileno()])
-
-
 def two_in_one_message(both: Both, taken: Taken, path: Path) -> None:
     with path.open("rb") as file:
-        both.worker.link.send({"type": "file", "stream": taken.stream}, [file.fileno()] * 2)
+        both.worker.send_record(DATA, taken.stream, PART.pack(0, 1), file.fileno(), file.fileno(), flags=FILE | LAST)
+
+
+def with_something_else(both: Both, taken: Taken, path: Path) -> None:
+    with path.open("rb") as file:
+        both.worker.mark(both.worker.send_record(DATA, taken.stream, b"hello", file.fileno()))
+
+
+def in_json(both: Both, taken: Taken, path: Path) -> None:
+    with path.open("rb") as file:
+        both.worker.link.send({"type": "file", "stream": taken.stream}, [file.fileno()])
+
+
+def a_marker_alone(both: Both, taken: Taken, path: Path) -> None:
+    both.worker.mark(HEADER.pack(0, RECORD, 0, 0, 0, 0, 4711, 0))
 
 
 @pytest.mark.parametrize(
     "misbehave",
-    [nothing_sent, a_directory, beyond_every_file, without_last, a_short_part, two_files, two_in_one_message],
+    [
+        nothing_sent,
+        a_directory,
+        beyond_every_file,
+        without_last,
+        a_short_part,
+        two_in_one_message,
+        with_something_else,
+        in_json,
+        a_marker_alone,
+    ],
 )
 def test_what_no_worker_may_do_with_files(
     http: config.Http, tmp_path: Path, misbehave: Callable[[Both, Taken, Path], None]

@@ -116,7 +116,10 @@ def test_a_flood_over_the_link(monkeypatch: pytest.MonkeyPatch) -> None:
         await until(lambda: rig.ready)
         port = rig.application.workers[worker.number]
         heard: list[int] = []
-        monkeypatch.setattr(worker_port.WorkerPort, "_on_link_message", lambda *_: heard.append(1))
+        monkeypatch.setattr(worker_port, "decode", lambda *_: heard.append(1))
+        monkeypatch.setattr(worker_port, "read_attached", lambda *_: (0, "asgi"))
+        monkeypatch.setattr(rig.application, "ready", lambda *_: None)
+        monkeypatch.setattr(worker_port.WorkerPort, "draining", property(lambda _: False, lambda *_: None))
         for _ in range(3 * worker_port.LINK_BATCH):
             worker.attached.port.link.send({"type": "anything"})
         port.on_link()

@@ -161,7 +161,10 @@ def test_the_end_behind_a_full_run(rig: Rig) -> None:
 def test_first_pieces_travel_with_the_request(rig: Rig) -> None:
     """What is there before a worker is known is given once, in order; the rest follows as messages."""
     body = pattern(rig.window)
-    rig.upload.feed(body, complete=True)
+    rig.upload.open()
+    rig.fill(body[:1])
+    assert rig.pool.claim(rig.chunk_size, 1)  # so that the first run cannot grow, and touches none
+    rig.upload.feed(body[1:], complete=True)
     pieces, last = rig.upload.first_pieces(1)
     assert len(pieces) == 1
     assert not last
@@ -170,6 +173,21 @@ def test_first_pieces_travel_with_the_request(rig: Rig) -> None:
     assert rig.port.body == body
     assert rig.port.last
     assert rig.upload.first_pieces(9) == ([], False)
+    rig.pool.release(rig.pool.segments[0], pieces[0][1] + -(-pieces[0][2] // rig.chunk_size), 1)
+
+
+def test_a_run_grows_until_a_worker_is_known(rig: Rig) -> None:
+    """What waits for a worker lies in runs as long as they may be, and those that touch are one descriptor."""
+    body = pattern(rig.window)
+    rig.upload.open()
+    rig.fill(body)
+    shipped = [run for run, _ in rig.upload._unsent if run is not None]
+    assert {run.room for run in shipped} == {rig.window // 4}
+    pieces, last = rig.upload.first_pieces(1)
+    assert pieces == [(0, shipped[0].first, rig.window)]
+    assert not last
+    rig.port.read(pieces, last=last)
+    assert rig.port.body == body
 
 
 def test_first_pieces_with_the_end(rig: Rig) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from bridge.ipc.segment import SegmentPool
+from bridge.ipc.pool import SegmentPool
 from bridge.router.upload import Upload
 from tests.router.uploads import MEMORIES, Rig, Source, known, pattern
 

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from bridge.ipc.message import BODY, DESCRIPTOR, HEADER, LAST
-from bridge.ipc.segment import Segment, SegmentPool
+from bridge.ipc.pool import SegmentPool
+from bridge.ipc.segment import Segment
 from bridge.router.upload import Upload
 
 MEMORIES = {"tiny": (64, 64, 512), "usual": (16384, 128, 262144)}  # chunk size, chunks, window

@@ -40,6 +40,7 @@ class FakeRouter:
         self.events: list[int] = []
         self.over = 0
         self.cancelled = False
+        self.long = 0
         self.full = False
         self.short: list[WorkerStream] = []
         self.blocked: list[WorkerStream] = []
@@ -64,6 +65,17 @@ class FakeRouter:
         self.events.append(Event(event))
         self._read(message)
         assert (event == Event.FINISH) == self.complete
+        return 0
+
+    def answer_long(self, stream: int, message: bytes) -> int:
+        assert stream == STREAM
+        assert len(message) > HEADER.size + self.room
+        if self.cancelled:
+            return CANCELLED
+        self.full = True
+        self.long += 1
+        self._read(message)
+        assert not self.complete
         return 0
 
     def give_up(self, stream: int, message: bytes) -> None:

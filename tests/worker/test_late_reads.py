@@ -46,7 +46,7 @@ def bring_the_file(side: RouterSide, reader: Side) -> None:
     with tempfile.TemporaryFile() as file:
         file.write(BODY)
         file.flush()
-        side.link.send({"type": "body", "stream": want.stream}, [file.fileno()])
+        side.send_file(want.stream, file.fileno())
     reader.join()
 
 

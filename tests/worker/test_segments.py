@@ -8,7 +8,7 @@ import pytest
 
 from bridge.errors import RemoteProtocolError
 from bridge.ipc.segment import Segment
-from bridge.worker.segments import Segments
+from bridge.worker.segments import Segments, SegmentUnknown
 from tests.worker.thread_rig import TINY, WORKER
 
 NUMBER = 7
@@ -38,14 +38,17 @@ def test_a_segment_that_has_come(made: Segment) -> None:
 
 @pytest.mark.parametrize(
     ("number", "first", "size"),
-    [(NUMBER + 1, 0, 1), (NUMBER, 0, 0), (NUMBER, TINY.chunks, 1), (NUMBER, 0, TINY.chunks * TINY.chunk_size + 1)],
+    [(NUMBER, 0, 0), (NUMBER, TINY.chunks, 1), (NUMBER, 0, TINY.chunks * TINY.chunk_size + 1)],
 )
 def test_descriptors_of_nothing(made: Segment, number: int, first: int, size: int) -> None:
-    """One that leaves its segment, or names none that has come, is refused."""
+    """One that leaves its segment is refused; one that names a segment which has not come has to wait."""
     segments = Segments(TINY, WORKER)
     segments.add({"type": "segment", "segment": NUMBER}, [os.dup(made.fd)])
     with pytest.raises(RemoteProtocolError, match="names no chunks"):
         segments.find(number, first, size)
+    with pytest.raises(SegmentUnknown) as unknown:
+        segments.find(NUMBER + 1, first, size)
+    assert unknown.value.number == NUMBER + 1
     segments.close()
     made.close()
 

@@ -6,7 +6,9 @@ import asyncio
 
 import pytest
 
+from bridge.errors import StreamCancelled
 from bridge.ipc.message import ABORT, ACK, DATA, DATE, LAST, RESPONSE, UNKNOWN
+from bridge.ipc.record import LONGEST
 from bridge.ipc.stream import Event
 from bridge.worker.stream import WorkerStream
 from tests.worker.fake_router import OWNER, FakeRouter, pattern, run, serve, settle
@@ -176,56 +178,62 @@ async def _send_all(stream: WorkerStream, body: bytes) -> None:
         await stream.writable()
 
 
-def test_a_large_head_without_chunks() -> None:
-    """It holds nothing while it waits, and is whole when there are enough."""
+@pytest.mark.parametrize("scattered", [False, True], ids=["no chunks", "chunks in fragments"])
+@pytest.mark.parametrize("length", [500, 2000])
+def test_a_large_head_without_chunks(scattered: bool, length: int) -> None:
+    """It goes over the link, holds no chunk, and nothing overtakes it."""
 
     async def test(router: FakeRouter, stream: WorkerStream) -> None:
         first, _ = router.segment.claim(1024, 1)
-        router.segment.chunks.release(first + 2, 3)
-        assert not stream.respond(200, b"h" * 300, 2, 0, b"ok", True)
-        assert router.segment.chunks.busy() == 13
-        assert router.kinds == []
-        router.segment.chunks.release(first + 8, 2)
-        router.free()
-        assert router.head == b"h" * 300
-        assert router.complete or not router.body
-        for rest in (0, 1, *range(5, 8), *range(10, 16)):
-            router.segment.chunks.release(first + rest, 1)
-        router.free()
-        assert router.body == b"ok"
+        for chunk in range(0, 16, 2) if scattered else ():
+            router.segment.chunks.release(first + chunk, 1)
+        busy = router.segment.chunks.busy()
+        assert not stream.respond(200, b"h" * length, 5, 0, b"he", False)
+        assert (router.long, router.head) == (1, b"h" * length)
+        assert not stream.send(b"llo", True)
+        waiting = asyncio.ensure_future(stream.writable())
+        await settle()
+        assert router.segment.chunks.busy() == busy
+        assert router.kinds == [RESPONSE]
+        for chunk in range(16):
+            router.segment.chunks.release(first + chunk, 1)
+        router.full = False
+        blocked, router.blocked = router.blocked, []
+        assert set(blocked) == {stream}
+        stream.pump()
+        await waiting
+        assert router.body == b"hello"
         assert router.complete
 
     run(test, chunks=16)
 
 
-def test_a_large_head_in_fragments() -> None:
-    """Memory in too many pieces for one message is not used: the head waits for longer runs."""
+def test_a_client_that_leaves_while_a_large_head_is_sent() -> None:
+    """The stream ends, whatever is left of the head."""
 
     async def test(router: FakeRouter, stream: WorkerStream) -> None:
-        first, _ = router.segment.claim(1024, 1)
-        for chunk in range(0, 16, 2):
-            router.segment.chunks.release(first + chunk, 1)
-        assert not stream.respond(200, b"h" * 500, 0, 0, b"", True)
-        assert router.kinds == []
-        for chunk in range(1, 16, 2):
-            router.segment.chunks.release(first + chunk, 1)
-        router.free()
-        assert router.head == b"h" * 500
-        assert router.complete
+        first, _ = router.segment.claim(1024, 1024)
+        assert not stream.respond(200, b"h" * 2000, 2, 0, b"ok", True)
+        stream.cancel()
+        with pytest.raises(StreamCancelled):
+            await stream.writable()
+        stream.finished()
+        assert router.kinds == [RESPONSE, ABORT]
+        router.segment.chunks.release(first, 16)
 
     run(test, chunks=16)
 
 
 def test_a_head_that_is_too_large(caplog: pytest.LogCaptureFixture) -> None:
-    """A head that no segment takes ends the stream broken, and says why."""
+    """A head that no message takes ends the stream broken, and says why."""
 
     async def test(router: FakeRouter, stream: WorkerStream) -> None:
-        assert not stream.respond(200, b"h" * 1025, 0, 0, b"", True)
+        assert not stream.respond(200, b"h" * (LONGEST - 31), 0, 0, b"", True)
         assert router.kinds == [ABORT]
         await stream.writable()
 
     run(test, chunks=16)
-    assert "1025 bytes" in caplog.text
+    assert f"{LONGEST - 31} bytes" in caplog.text
 
 
 def test_a_queue_that_is_full() -> None:

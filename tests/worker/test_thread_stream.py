@@ -11,13 +11,14 @@ import pytest
 
 from bridge.core import FULL, Tracking
 from bridge.errors import RemoteProtocolError, StreamCancelled
-from bridge.ipc.message import ABORT, ACK, BATON, DATA, FILE, HEADER, LAST, PART, RESPONSE
+from bridge.ipc.message import ABORT, ACK, BATON, DATA, DESCRIPTOR, FILE, HEADER, LAST, PART, REQUEST, RESPONSE
 from bridge.ipc.port import Geometry
+from bridge.ipc.record import LONGEST
 from bridge.ipc.segment import Segment
 from bridge.ipc.stream import Event
 from bridge.worker.thread_stream import ThreadStream
 from tests.ipc.rings import rung
-from tests.worker.thread_rig import HEAD, NORMAL, TINY, RouterSide, Side, pattern, until
+from tests.worker.thread_rig import HEAD, NORMAL, REQUESTS, TINY, RouterSide, Side, pattern, until
 
 BLOCK = b"a: b\r\n"
 GEOMETRIES = pytest.mark.parametrize("geometry", [NORMAL, TINY], ids=["normal", "tiny"])
@@ -113,7 +114,7 @@ def test_a_head_that_fits_nowhere() -> None:
         seat = side.seat()
         stream = side.claimed(seat, head=HEAD[-24:])
         with pytest.raises(StreamCancelled):
-            stream.respond(200, b"x" * 2000, 0, 0, b"", True)
+            stream.respond(200, b"x" * LONGEST, 0, 0, b"", True)
         assert [message.kind for message in side.drain()] == [ABORT]
         assert stream.over
 
@@ -338,7 +339,7 @@ def test_an_answer_that_breaks() -> None:
 
 
 def test_a_file() -> None:
-    """Its descriptor goes ahead of the message that names the part of it."""
+    """Its descriptor comes with the message that names the part of it."""
     with RouterSide() as side, tempfile.TemporaryFile() as file:
         file.write(b"0123456789")
         file.flush()
@@ -347,13 +348,10 @@ def test_a_file() -> None:
         stream.respond(200, BLOCK, 4, 0, b"", False)
         stream.send_file(file.fileno(), 3, 4)
         assert stream.over
-        received = side.link.receive()
-        assert received
-        assert received[0] == {"type": "file", "stream": 1 << 32}
-        assert os.pread(received[1][0], 10, 0) == b"0123456789"
-        os.close(received[1][0])
         assert seat.next(stream) is None
         _, message = side.drain()
+        assert os.pread(side.files[0], 10, 0) == b"0123456789"
+        os.close(side.files[0])
         assert (message.kind, message.flags, PART.unpack(message.payload)) == (DATA, FILE | LAST, (3, 4))
 
 
@@ -361,9 +359,11 @@ def test_what_no_router_sends() -> None:
     """Descriptors of nothing and messages of another kind are the router's end."""
     with RouterSide() as side:
         seat = side.seat()
-        side.requests.claim(700, 700)
+        piece = DESCRIPTOR.pack(REQUESTS, NORMAL.chunks - 1, NORMAL.chunk_size + 1)
+        side.announce()
+        side.queue.push(HEADER.pack(side.arm(), REQUEST, LAST, 1, 0, 0, 0, 0) + piece)
         with pytest.raises(RemoteProtocolError, match="names no chunks"):
-            side.claimed(seat, body=bytes(2000))
+            seat.next(None)
         side.queue.push(HEADER.pack(side.arm(), 99, LAST, 0, 0, 0, 0, 0))
         with pytest.raises(RemoteProtocolError, match="message 99"):
             seat.next(None)

@@ -14,11 +14,12 @@ from typing import Any, Self
 from bridge.core import COUNT
 from bridge.errors import PeerLost
 from bridge.ipc import handshake
-from bridge.ipc.dispatcher import dispatch
+from bridge.ipc.dispatcher import deliver, dispatch
 from bridge.ipc.doorbell import Doorbell
 from bridge.ipc.link import Link
-from bridge.ipc.message import DATA, DESCRIPTOR, HEADER, LAST, REQUEST, RESPONSE, UNKNOWN, WINDOW
+from bridge.ipc.message import BODY, DATA, DESCRIPTOR, FILE, HEADER, LAST, RECORD, REQUEST, RESPONSE, UNKNOWN, WINDOW
 from bridge.ipc.port import ROUTER, Geometry
+from bridge.ipc.record import is_record
 from bridge.ipc.segment import Segment, map_memory
 from bridge.ipc.stream import Event
 from bridge.worker.seat import Seat
@@ -85,6 +86,7 @@ class RouterSide:
             assert self.attached()
         self._free = list(range(geometry.slots))
         self._got: list[Message] = []
+        self.files: list[int] = []  #: that have come with messages
         self._stop = heard(Doorbell())
         self._main = threading.Thread(target=self._play_main) if join else None
 
@@ -190,6 +192,10 @@ class RouterSide:
             return True
         return False
 
+    def send_file(self, stream: int, file: int) -> None:
+        """Send the file that holds a request's body."""
+        assert self.port.outbox.send(stream, HEADER.pack(stream, BODY, FILE | LAST, 0, 0, 0, 0, 0), [file])
+
     def cancel(self, stream: int) -> None:
         """Nobody waits for it any more."""
         self.tracking.move(stream, Event.CANCEL)
@@ -219,6 +225,14 @@ class RouterSide:
         descriptors: list[tuple[int, int, int]] | None,
         inline: bytes,
     ) -> None:
+        if kind == RECORD:
+            while received := self.link.receive_bytes():
+                assert is_record(received[0])
+                self.port.inbox.put(*received)
+            if arrived := self.port.inbox.take(number):
+                self.files += arrived.files
+                deliver(arrived.message, self._take)
+            return
         for segment, first, length in descriptors or ():
             assert segment == WORKER
             count = self.segment.chunks_of(length)

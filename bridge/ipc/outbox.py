@@ -1,0 +1,158 @@
+"""What one side of a port sends over its link, without waiting: records, and JSON messages that may be late.
+
+Messages take turns: after `SHARE` bytes a long one goes to the tail. Nothing is sent while the queue's own line is not
+clear, so a record is ahead of its marker by one. What finds no room waits here, and the owner is told to look out for
+the link; a link that is full costs nobody anything but time.
+"""
+
+from __future__ import annotations
+
+import itertools
+import os
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any, Protocol
+
+from bridge.errors import LinkFull, RemoteProtocolError
+from bridge.ipc.link import Link, close_all
+from bridge.ipc.record import AT_ONCE, FRAGMENT, LONGEST, SHARE, fragments
+
+MOST_WAITING = 65536  #: messages that may wait before the other side counts as broken
+
+
+class Lane(Protocol):
+    """What an outbox needs of its port."""
+
+    link: Link
+
+    @property
+    def clear(self) -> bool:
+        """Whether a marker that is sent now goes straight into the queue."""
+
+    @property
+    def on_blocked(self) -> Callable[[bool], None]:
+        """Called with True when something waits for the link to be writable, with False when nothing does."""
+
+    def send(self, message: bytes) -> bool:
+        """Put a marker into the queue."""
+
+
+class _Long:
+    """One message on its way."""
+
+    __slots__ = ("files", "next", "rest", "share", "stream")
+
+    def __init__(self, stream: int, rest: Iterator[tuple[bytes, bytes]], files: list[int]) -> None:
+        self.stream = stream
+        self.rest = rest
+        self.files = files  # duplicates, ours to close
+        self.next: tuple[bytes, bytes] | None = next(rest)
+        self.share = 0  # bytes sent in this turn
+
+
+class Outbox:
+    """See the head of the file.
+
+    Args:
+        lane: the port.
+    """
+
+    __slots__ = ("_blocked", "_lane", "_notes", "_turns", "_waiting", "serial")
+
+    def __init__(self, lane: Lane) -> None:
+        self._lane: Lane | None = lane
+        self._blocked = False
+        self.serial = itertools.count(1).__next__  #: the number of the next record, also for those that others send
+        self._turns: deque[_Long] = deque()  # at most AT_ONCE
+        self._waiting: deque[_Long] = deque()
+        self._notes: deque[tuple[dict[str, Any], list[int]]] = deque()
+
+    @property
+    def clear(self) -> bool:
+        """Whether everything is on its way."""
+        return not (self._turns or self._waiting or self._notes)
+
+    def send(self, stream: int, message: bytes, files: Sequence[int] = ()) -> bool:
+        """Send one message of a stream, with files that stay the caller's; False = it waits.
+
+        Raises:
+            PeerLost: the other side is gone.
+            RemoteProtocolError: it has stopped reading.
+        """
+        if len(message) > LONGEST:
+            raise ValueError(f"a message of {len(message)} bytes is over the limit of {LONGEST}")
+        self._check()
+        self._waiting.append(_Long(stream, fragments(stream, message, self.serial), list(map(os.dup, files))))
+        return self.advance()
+
+    def note(self, message: dict[str, Any], files: Sequence[int] = ()) -> bool:
+        """Send a JSON message, which has no place among the others, with files that stay the caller's; as `send`."""
+        self._check()
+        self._notes.append((message, list(map(os.dup, files))))
+        return self.advance()
+
+    def advance(self) -> bool:
+        """Send what waits, as far as there is room; True = nothing waits any more. Raises as `send`."""
+        lane = self._lane
+        blocked = False
+        if lane is None:
+            return True
+        try:
+            while self._notes:
+                message, files = self._notes[0]
+                lane.link.send(message, files)
+                self._notes.popleft()
+                close_all(files)
+            while lane.clear and self._next(lane):
+                pass
+        except LinkFull:
+            blocked = True
+        if blocked != self._blocked:
+            self._blocked = blocked
+            lane.on_blocked(blocked)
+        return self.clear
+
+    def drop(self, stream: int) -> None:
+        """Nobody waits for this stream any more: send nothing more of it."""
+        for line in (self._turns, self._waiting):
+            for long in [each for each in line if each.stream == stream]:
+                line.remove(long)
+                close_all(long.files)
+
+    def close(self) -> None:
+        """The port is gone: nothing of what waits will be sent."""
+        for _, files in self._notes:
+            close_all(files)
+        for line in (self._turns, self._waiting):
+            for long in line:
+                close_all(long.files)
+            line.clear()
+        self._notes.clear()
+        self._lane = None  # whose mappings go with the last reference
+
+    def _check(self) -> None:
+        if len(self._waiting) + len(self._notes) >= MOST_WAITING:
+            raise RemoteProtocolError("the other side of the port has stopped reading its link")
+
+    def _next(self, lane: Lane) -> bool:
+        """Send one fragment of whose turn it is; False = there is none."""
+        while self._waiting and len(self._turns) < AT_ONCE:
+            self._turns.append(self._waiting.popleft())
+        if not self._turns:
+            return False
+        long = self._turns[0]
+        if long.next is None:
+            raise AssertionError("what is through has left the line")
+        record, marker = long.next
+        lane.link.send_bytes(record, long.files)
+        close_all(long.files)
+        long.files = []
+        long.next = next(long.rest, None)
+        long.share += FRAGMENT
+        if long.next is None:
+            self._turns.popleft()
+        elif long.share >= SHARE:
+            long.share = 0
+            self._turns.rotate(-1)
+        lane.send(marker)
+        return True
