@@ -40,6 +40,7 @@ ONLY_IN = {  #: what is imported → the only modules that may
     "httptools": {"bridge.router.http1"},
     "gunicorn": {
         "bridge.gunicorn.master",
+        "bridge.gunicorn.reload",
         "bridge.gunicorn.sockets",
         "bridge.gunicorn.worker",
         "bridge.worker.keeper",

@@ -2,6 +2,7 @@
 
 * worker.py: the two worker classes; how gunicorn comes to run Bridge's master
 * master.py: that master: workers as under `bridged`, signals and hooks as under gunicorn
+* reload.py: how it tries another version, after HUP or with `--reload`
 * routers.py: its router process
 * sockets.py: gunicorn's listening sockets
 * logs.py: Bridge's lines in gunicorn's log

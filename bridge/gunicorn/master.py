@@ -4,8 +4,7 @@ It is gunicorn's own object, of another class since `take_over`: hooks, the pid 
 the log are gunicorn's. What is different, beside what `worker.keeper` says:
 
 * the listening sockets go to the router; workers never see them;
-* HUP: configuration and addresses that cannot be used leave everything as it was; the old workers and the old
-  router serve until the new ones do;
+* HUP: see `gunicorn.reload`;
 * TERM: the router stops accepting and finishes what has come, then the workers are told.
 """
 
@@ -19,22 +18,21 @@ from collections.abc import Callable
 from functools import partial
 from typing import Any
 
-from gunicorn import util
 from gunicorn.errors import HaltServer
-from gunicorn.pidfile import Pidfile
 
 from bridge import __version__
 from bridge.child import describe
-from bridge.errors import BridgeError, ConfigError
+from bridge.errors import BridgeError
 from bridge.gunicorn import settings as settings_of
 from bridge.gunicorn.logs import forward
+from bridge.gunicorn.reload import Reloading
 from bridge.gunicorn.routers import Introduced, Order, Routers, command
-from bridge.gunicorn.sockets import address, close, listener, open_addresses
+from bridge.gunicorn.sockets import address, close, listener
 from bridge.ipc.signals import SignalPipe
 from bridge.ipc.status import Page
 from bridge.loop import Loop, read_all
 from bridge.roster import FIRST_WORKER, read_report
-from bridge.worker.keeper import POLL, SIGNALS, STARTING, Keeper, KeptWorker
+from bridge.worker.keeper import POLL, SIGNALS, STARTING, KeptWorker
 
 QUICK = 5.0  #: seconds for a quick end
 DEBOUNCE = 0.1  #: seconds: files saved together are one reload
@@ -49,19 +47,17 @@ def take_over(server: Any, interface: str) -> None:
     server.begin(interface)
 
 
-class Master(Keeper):
+class Master(Reloading):
     """See the head of the file."""
 
-    LISTENERS: list[Any]
     worker_class: Any
-    pidfile: Any
     reexec_pid: int
     dirty_arbiter_pid: int
 
     def begin(self, interface: str) -> None:
         """Judge the configuration and start the router; gunicorn starts the workers next."""
         self.begin_keeping()
-        self._interface = interface
+        self.begin_reloading(interface)
         self._stopped = False
         self._ever_ready = False
         self._announced = False
@@ -70,8 +66,6 @@ class Master(Keeper):
         self._changes: dict[str, int] = {}
         self._reload_due = False
         self._next_id = FIRST_WORKER
-        self._settled = self.cfg  # the configuration that serves, until a reload has come to its end
-        self._coming: list[Any] = []  # sockets of the one that is being tried
         self._inherited = self.systemd or bool(self.master_pid)  # the socket files are somebody else's
         self._hurry = False
         self._loop = Loop()
@@ -82,9 +76,9 @@ class Master(Keeper):
         self._page = Page.create(self._ids.stop)
         self._routers = Routers(self._loop, self._page, self._everybody, self._cut, self._announce)
         try:
-            self._judge(self.cfg)
-            self._apply(self.cfg)
-            self._use_router()
+            self.judge(self.cfg)
+            self.apply(self.cfg)
+            self.use_router()
         except (BridgeError, OSError) as error:
             self.log.error("%s", error)
             self.halt(reason="Bridge cannot serve this configuration.", exit_status=1)
@@ -92,14 +86,15 @@ class Master(Keeper):
 
     # --- configuration --------------------------------------------------------------------------------------
 
-    def _judge(self, cfg: Any) -> None:
+    def judge(self, cfg: Any) -> None:
+        """As `Reloading.judge`."""
         judgement = settings_of.judge(cfg, self._interface)
         for line in judgement.warned:
             self.log.warning("%s", line)
         if judgement.refused:
             raise BridgeError("; ".join(judgement.refused))
 
-    def _apply(self, cfg: Any) -> None:
+    def apply(self, cfg: Any) -> None:
         """From now on workers are started with this configuration."""
         self._settings = settings_of.from_gunicorn(
             cfg,
@@ -110,7 +105,7 @@ class Master(Keeper):
         )
         self.application = settings_of.application_of(self._settings)
 
-    def _use_router(self) -> None:
+    def use_router(self) -> None:
         """From now on the router has the configuration that workers have."""
         listeners = tuple(
             listener(opened, self.application.name, inherited=self._inherited) for opened in self.LISTENERS
@@ -169,7 +164,7 @@ class Master(Keeper):
 
     def release(self) -> None:
         """In a new worker: let go of what is the master's."""
-        for opened in (*self.LISTENERS, *self._coming):
+        for opened in self.all_sockets:
             opened.close()
         self._pipe.abandon()
         self._loop.close()
@@ -277,75 +272,6 @@ class Master(Keeper):
         for opened in self.LISTENERS:
             opened.set_inheritable(False)
 
-    def reload(self) -> None:
-        """HUP: read the configuration again, and begin to replace workers and, if need be, the router."""
-        self._stats["reloads"] += 1
-        self._forget_environment()
-        try:
-            self.app.reload()
-            cfg = self.app.cfg
-            self._judge(cfg)
-            if getattr(cfg.worker_class, "interface", None) != self._interface:
-                raise ConfigError("worker_class", "it becomes another one only by a restart")
-            self._apply(cfg)
-            sockets = open_addresses(cfg, self._settled, self.LISTENERS, self.log)
-        except (Exception, SystemExit) as error:  # noqa: BLE001 - whatever a configuration file raises
-            self.log.error("not reloaded, the configuration cannot be used: %s", error)
-            self._go_back()
-            return
-        self.setup(self.app)
-        self._close(self._coming)
-        self._coming = sockets
-        forward(lambda: self.log)
-        self.log.reopen_files()
-        self.cfg.on_reload(self)
-        self._renew_pidfile()
-        util._setproctitle(f"master [{self.proc_name}]")  # noqa: SLF001 - gunicorn's own way to do that
-        self.begin_reload()
-
-    def report_reloaded(self, *, ok: bool) -> None:
-        """The new workers serve, or cannot: the router and the sockets follow."""
-        if not ok:
-            self.log.error("not reloaded: the old version goes on serving")
-            self._go_back()
-            return
-        dropped = [opened for opened in self.LISTENERS if opened not in self._coming]
-        self.LISTENERS, self._coming, self._settled = self._coming, [], self.cfg
-        try:
-            self._use_router()
-        except OSError as error:
-            self.log.error("the new router cannot be started: %s; the old one goes on", error)
-        close(dropped, unlink=not self._inherited)
-        self.log.info("reloaded")
-
-    def _close(self, sockets: list[Any]) -> None:
-        """Close those of a reload that came to nothing."""
-        close([opened for opened in sockets if opened not in self.LISTENERS], unlink=True)
-
-    def _go_back(self) -> None:
-        """Forget a configuration that did not come to serve."""
-        self._forget_environment()
-        self._close(self._coming)
-        self._coming = []
-        self.app.cfg = self._settled
-        self.setup(self.app)
-        forward(lambda: self.log)
-        self._apply(self.cfg)
-
-    def _forget_environment(self) -> None:
-        for name in self.app.cfg.env:
-            if name in self.app.cfg.env_orig:
-                os.environ[name] = self.app.cfg.env_orig[name]
-            else:
-                os.environ.pop(name, None)
-
-    def _renew_pidfile(self) -> None:
-        if self.pidfile is not None:
-            self.pidfile.unlink()
-        if self.cfg.pidfile is not None:
-            self.pidfile = Pidfile(self.cfg.pidfile)
-            self.pidfile.create(self.pid)
-
     # --- the end --------------------------------------------------------------------------------------------
 
     def stop(self, graceful: bool = True) -> None:
@@ -359,6 +285,7 @@ class Master(Keeper):
         # The router's copies stay open until it has accepted what waits there.
         close(self.LISTENERS, unlink=self.reexec_pid == 0 and not self._inherited)
         self.LISTENERS = []
+        self.drop_coming()
         self._routers.quit() if self._hurry else self._routers.drain()
         self._wait(lambda: not self._routers.busy, limit)
         if self.dirty_arbiter_pid:  # workers may have asked it until now

@@ -12,6 +12,7 @@ fork: the worker keeps one end, whoever plays main the other.
 
 from __future__ import annotations
 
+import itertools
 import os
 import signal
 import time
@@ -144,14 +145,23 @@ class Keeper(Arbiter):  # type: ignore[misc]
     def _end_reload(self, *, ok: bool) -> None:
         self._reloading = False
         if not ok:
-            for worker in self.WORKERS.values():
-                if worker.generation == self._generation and not worker.leave_by:
-                    self._retire(worker, signal.SIGQUIT)
-                worker.generation = self._generation
+            self._retire_newest()
         self.report_reloaded(ok=ok)
         if self._reload_again:
             self._reload_again = False
             self.begin_reload()
+
+    def give_up_reload(self) -> None:
+        """Try the newest version no longer: its workers leave, and the old ones go on. Nothing is reported."""
+        self._reloading = self._reload_again = False
+        self._retire_newest()
+
+    def _retire_newest(self) -> None:
+        for worker in self.WORKERS.values():
+            if worker.generation == self._generation and not worker.leave_by:
+                # One that is ready may run requests.
+                self._retire(worker, signal.SIGTERM if worker.ready_at else signal.SIGQUIT)
+            worker.generation = self._generation
 
     def _retire(self, worker: KeptWorker, number: signal.Signals) -> None:
         worker.leave_by = time.monotonic() + self.application.graceful_timeout + LEAVE
@@ -199,7 +209,7 @@ class Keeper(Arbiter):  # type: ignore[misc]
                 worker of that id has stopped by then.
         """
         taken = {worker.worker_id for worker in self.WORKERS.values()}
-        turn = (*range(following, ids.stop), *ids)
+        turn = itertools.chain(range(following, ids.stop), ids)
         return next((number for number in turn if number not in taken), None)
 
     def postpone(self, reason: str) -> int:

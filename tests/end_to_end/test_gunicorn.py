@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from tests.end_to_end.gunicorn_load import Load
-from tests.end_to_end.gunicorn_server import PLAIN, Gunicorn
+from tests.end_to_end.gunicorn_server import Gunicorn
 from tests.end_to_end.server import until
 from tests.end_to_end.wire import Wire
 
@@ -83,81 +83,6 @@ def test_int_is_quick() -> None:
         assert busy.ended()
         server.log.all()
         server.log.take(r"[^\n]*cancelled, the server stops[^\n]*\n") if "cancelled" in server.log.rest else None
-
-
-def test_hup_replaces_workers_without_a_gap() -> None:
-    """HUP under load: all workers are new in the end, no request is lost, and the router stays."""
-    with Gunicorn("plain:app", "-w", "2") as server:
-        before, router = server.workers, server.routers
-        with Load(server) as load:
-            server.hup()
-            server.log.take("reloaded\n")
-            until(lambda: len(server.workers) == 2 and not set(before) & set(server.workers), "two new workers")
-            seen = load.answers
-            until(lambda: load.answers > seen + 50, "the new ones answer")
-        assert server.routers == router
-
-
-def test_hup_reads_the_configuration(tmp_path: Path) -> None:
-    """HUP applies a new number of workers, new limits and a new address; a held request is answered by the old."""
-    path = tmp_path / "s"
-    with Gunicorn("plain:app", bind=(), config=f'bind = "unix:{path}"') as server, Wire(str(path)) as busy:
-        held(server, busy, "g")
-        new = tmp_path / "new"
-        server.config.write_text(f'bind = ["unix:{path}", "unix:{new}"]\nworkers = 3\nkeepalive = 1\n')
-        server.hup()
-        server.log.take("reloaded\n")
-        until(lambda: new.exists() and len(server.routers) == 2, "the new router beside the old one")
-        for address in (new, path):
-            with Wire(str(address)) as wire:
-                assert wire.get("/hello").answer().text == "hello\n"
-        server.open("g")
-        assert busy.answer().status == 200
-        until(lambda: len(server.routers) == 1 and len(server.workers) == 3, "the old ones are gone")
-
-
-@pytest.mark.parametrize(
-    ("config", "line"),
-    [
-        ("bind = 'nonsense:x:y'", "configuration cannot be used"),
-        ("1 / 0", "configuration cannot be used"),
-        ("certfile = __file__", "certfile is refused"),
-        ("worker_class = 'sync'", "only by a restart"),
-        ("limit_request_line = -1", "configuration cannot be used"),
-    ],
-)
-def test_hup_with_a_broken_configuration_changes_nothing(config: str, line: str) -> None:
-    """A configuration that cannot be used is named, and everything goes on as it was."""
-    good = "worker_class = 'bridge.gunicorn.AsgiWorker'\nbind = '127.0.0.1:0'\n"
-    with Gunicorn("plain:app", config=f"{good}workers = 2", bind=(), command=PLAIN) as server:
-        before = server.workers
-        server.config.write_text(good + config)
-        server.hup()
-        server.log.take(rf"[^\n]*not reloaded[^\n]*{line}[^\n]*\n")
-        server.log.rest = ""  # the traceback of the configuration file is gunicorn's
-        assert worker_of(server) in before
-        server.config.write_text(f"{good}workers = 1")
-        server.hup()
-        server.log.take("reloaded\n")
-        until(lambda: len(server.workers) == 1, "a good one is taken later")
-
-
-def test_hup_with_a_broken_application_keeps_the_old_one(tmp_path: Path) -> None:
-    """A version that does not load is tried once; the old workers serve on, and a repaired one is taken."""
-    module = tmp_path / "changing.py"
-    good = "from plain import app\n"
-    module.write_text(good)
-    with Gunicorn("changing:app", "-w", "2", "--pythonpath", str(tmp_path)) as server:
-        before = server.workers
-        module.write_text("raise ValueError('broken')\n")
-        server.hup()
-        server.log.take(r"[^\n]*loading the application failed: ValueError: broken\n(?:[^\n]*\n)*?ValueError: broken\n")
-        server.log.take(r"[^\n]*not reloaded: the old version goes on serving\n")
-        assert server.workers == before
-        assert worker_of(server) in before
-        module.write_text(good)
-        server.hup()
-        server.log.take("reloaded\n")
 
 
 def test_ttin_and_ttou() -> None:
@@ -276,15 +201,3 @@ def test_preload() -> None:
         with Load(server):
             server.hup()
             server.log.take("reloaded\n")
-
-
-def test_reload(tmp_path: Path) -> None:
-    """With reload a changed file replaces the workers."""
-    module = tmp_path / "changing.py"
-    module.write_text("from plain import app\n")
-    with Gunicorn("changing:app", "--reload", "--pythonpath", str(tmp_path)) as server:
-        before = worker_of(server)
-        module.write_text("from plain import app as other\napp = other\n")
-        server.log.take(r"Reloading: [^\n]*changing.py modified\n")
-        server.log.take("reloaded\n")
-        until(lambda: worker_of(server) != before, "a new worker answers")
