@@ -74,7 +74,7 @@ class RequestBody:
         self._detached = False  # the stream is over, and what is here stays
         self._file = -1
         self._asked = False
-        self._lost = False
+        self._lost = False  # the file has come, and this process could not open it
 
     def read(self, offset: int, size: int) -> bytes:
         """`size` bytes from `offset`: fewer only where the body ends. `offset` never goes back.
@@ -101,7 +101,7 @@ class RequestBody:
     @property
     def owed(self) -> bool:
         """Whether some of it can be read only as long as the stream is not over."""
-        return self._shared or (self._in_file and self._file < 0)
+        return self._shared or (self._in_file and self._file < 0 and not self._lost)
 
     def keep(self) -> None:
         """Make what is unread readable without the router, for the stream is about to end; waits for a file.
@@ -109,7 +109,7 @@ class RequestBody:
         Raises:
             StreamCancelled: nobody waits any more.
         """
-        if self._in_file and self._file < 0:
+        if self._in_file:
             self._open_file()
         elif self._shared:
             self._shared = False
@@ -156,7 +156,7 @@ class RequestBody:
     def _read_file(self, offset: int, size: int) -> bytes:
         if self._file < 0:
             self._open_file()
-            if self._lost:
+            if self._lost:  # also at every later read: the router sends it once
                 raise OSError(errno.EMFILE, "the limit of open files leaves no room for the body of a request")
         data = os.pread(self._file, size, offset)
         while len(data) < size and (more := os.pread(self._file, size - len(data), offset + len(data))):
@@ -164,9 +164,10 @@ class RequestBody:
         return data
 
     def _open_file(self) -> None:
-        """Have the router send the descriptor, and wait for it."""
+        """Have the router send the descriptor, unless that was done, and wait for it; it may be lost."""
         if not self._asked:
             self._asked = True
             self._seat.router.bodies[self._stream] = self
             self._seat.send(HEADER.pack(self._stream, WANT, 0, 0, 0, 0, 0, 0))
-        self._seat.wait(lambda: self._file >= 0, self._stream)
+        if self._file < 0 and not self._lost:
+            self._seat.wait(lambda: self._file >= 0 or self._lost, self._stream)

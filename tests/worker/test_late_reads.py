@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import tempfile
 from collections.abc import Iterator
@@ -13,6 +14,7 @@ from bridge.ipc.message import ABORT, DATA, FILE, LAST, RESPONSE, WANT
 from bridge.ipc.stream import Event
 from bridge.worker.seat import Seat
 from bridge.worker.thread_stream import ThreadStream
+from tests.ipc.test_link import few_files
 from tests.worker.thread_rig import RouterSide, Side, pattern
 
 BLOCK = b"a: b\r\n"
@@ -39,15 +41,16 @@ def with_a_file(side: RouterSide, seat: Seat) -> ThreadStream:
     return side.claimed(seat, flags=LAST | FILE, size=len(BODY))
 
 
-def bring_the_file(side: RouterSide, reader: Side) -> None:
-    """Answer the WANT of somebody who then goes on."""
+def bring_the_file(side: RouterSide, reader: Side, *, room: bool = True) -> None:
+    """Answer the WANT of somebody who then goes on; without room, this process may open no file."""
     (want,) = side.receive()
     assert want.kind == WANT
     with tempfile.TemporaryFile() as file:
         file.write(BODY)
         file.flush()
-        side.send_file(want.stream, file.fileno())
-    reader.join()
+        with contextlib.nullcontext() if room else few_files(0):
+            side.send_file(want.stream, file.fileno())
+            reader.join()
 
 
 @pytest.mark.parametrize("read", [0, 100, 20_000])
@@ -80,6 +83,21 @@ def test_a_file_that_is_kept(side: RouterSide) -> None:
     files = len(os.listdir("/proc/self/fd"))
     assert seat.next(stream) is None
     assert len(os.listdir("/proc/self/fd")) == files - 1
+    assert side.drain() == []
+
+
+def test_a_file_that_cannot_be_opened(side: RouterSide) -> None:
+    """The response goes out all the same, and who reads then gets an error instead of waiting for ever."""
+    seat = side.seat()
+    stream = with_a_file(side, seat)
+    stream.respond(200, BLOCK, 2, 0, b"ok", True)
+    bring_the_file(side, Side(stream.flush), room=False)
+    assert [message.flags for message in side.drain()] == [LAST]
+    taken_by_another(side)
+    for _ in range(2):
+        with pytest.raises(OSError, match="the limit of open files"):
+            stream.read(0, 10)
+    assert seat.next(stream) is None
     assert side.drain() == []
 
 

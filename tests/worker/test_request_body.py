@@ -10,6 +10,7 @@ import pytest
 from bridge.errors import StreamCancelled
 from bridge.ipc.message import FILE, HEADER, LAST, TAKEN, WANT
 from bridge.ipc.port import Geometry
+from tests.ipc.test_link import few_files
 from tests.worker.thread_rig import HEAD, NORMAL, TINY, RouterSide, Side, pattern, until
 
 BLOCK = b"a: b\r\n"
@@ -75,6 +76,24 @@ def _unread(side: RouterSide) -> bool:
     import select  # noqa: PLC0415 - for this look alone
 
     return bool(select.select([side.router.port.link.fileno()], [], [], 0)[0])
+
+
+def test_a_file_that_cannot_be_opened() -> None:
+    """A read says so, each time, and the request can go on."""
+    with RouterSide() as side, tempfile.TemporaryFile() as file:
+        seat = side.seat()
+        stream = side.claimed(seat, flags=LAST | FILE, size=5000)
+        thread = Side(lambda: stream.read(0, 10))
+        (want,) = side.receive()
+        with few_files(0):
+            side.send_file(want.stream, file.fileno())
+            with pytest.raises(OSError, match="the limit of open files"):
+                thread.join()
+        with pytest.raises(OSError, match="the limit of open files"):
+            stream.read(0, 10)
+        stream.respond(200, BLOCK, 0, 0, b"", True)
+        assert seat.next(stream) is None
+        assert [message.flags for message in side.drain()] == [LAST]
 
 
 def test_a_body_whose_client_leaves() -> None:

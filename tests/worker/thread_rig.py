@@ -19,7 +19,7 @@ from bridge.ipc.doorbell import Doorbell
 from bridge.ipc.link import Link
 from bridge.ipc.message import BODY, DATA, DESCRIPTOR, FILE, HEADER, LAST, RECORD, REQUEST, RESPONSE, UNKNOWN, WINDOW
 from bridge.ipc.port import ROUTER, Geometry
-from bridge.ipc.record import is_record
+from bridge.ipc.record import fragments, is_record
 from bridge.ipc.segment import Segment, map_memory
 from bridge.ipc.stream import Event
 from bridge.worker.seat import Seat
@@ -193,8 +193,11 @@ class RouterSide:
         return False
 
     def send_file(self, stream: int, file: int) -> None:
-        """Send the file that holds a request's body."""
-        assert self.port.outbox.send(stream, HEADER.pack(stream, BODY, FILE | LAST, 0, 0, 0, 0, 0), [file])
+        """Send the file that holds a request's body; opens none, unlike an outbox."""
+        message = HEADER.pack(stream, BODY, FILE | LAST, 0, 0, 0, 0, 0)
+        ((record, marker),) = fragments(stream, message, self.port.outbox.serial)
+        self.link.send_bytes(record, [file])
+        self.port.send(marker)
 
     def cancel(self, stream: int) -> None:
         """Nobody waits for it any more."""
