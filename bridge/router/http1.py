@@ -314,7 +314,7 @@ class Connection(DirectResponder):
         self._on_progress(complete)
         if self._exchange is not None:
             self._exchange.body_filled(count, complete)
-        elif complete and self.flushed:
+        elif complete and self._reply == DONE and self.flushed:
             self._next()  # it was read only to keep the connection
 
     def _on_chunked_body(self, data: bytes) -> None:

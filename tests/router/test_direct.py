@@ -141,6 +141,30 @@ def test_a_file_behind_bytes_that_wait(tmp_path: Path, announced: bool) -> None:
     _run(test)
 
 
+@pytest.mark.parametrize("announced", [True, False])
+def test_a_request_body_that_ends_while_a_file_is_sent(tmp_path: Path, announced: bool) -> None:
+    """The next request waits for the end of the file, so that the answers stay in order."""
+    upload = b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 10\r\n\r\n01234"
+
+    async def test() -> None:
+        service = Service(answer=None)
+        async with _served(service) as (reader, writer):
+            writer.write(upload)
+            await _until(lambda: bool(service.exchanges))
+            connection = service.exchanges[0].connection
+            connection.respond(200, b"", 20 * BIG if announced else None, 0, b"", False)
+            connection.send_file(made(tmp_path, 20 * BIG), 0, 20 * BIG)
+            service.early = lambda exchange: exchange.connection.respond(200, b"", 2, 0, b"ok", True)
+            writer.write(b"56789" + GET)
+            await _until(lambda: connection._lacking == 0)
+            assert len(service.exchanges) == 1
+            assert await body(reader) == pattern(20 * BIG)
+            assert await body(reader) == b"ok"
+        assert not opened(tmp_path)
+
+    _run(test)
+
+
 def test_a_file_for_head(tmp_path: Path) -> None:
     """Nothing of it is sent, and the connection goes on."""
 
