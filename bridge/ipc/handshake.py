@@ -97,7 +97,11 @@ def create_port(geometry: Geometry, owner: int, *, memfd: bool) -> tuple[Port, i
     """The router's end of a new port, and the descriptor of its block (the caller closes it after the offer)."""
     size = 2 * geometry.queue_bytes
     fd = create_memory(size, memfd=memfd)
-    return Port(map_memory(fd, size), geometry, owner, create=True), fd
+    try:
+        return Port(map_memory(fd, size), geometry, owner, create=True), fd
+    except BaseException:
+        os.close(fd)
+        raise
 
 
 def offer(link: Link, version: str, geometry: Geometry, ids: tuple[int, list[int]], fds: tuple[int, ...]) -> None:

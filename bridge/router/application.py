@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import os
 from collections.abc import Callable
+from contextlib import ExitStack, closing
 
 from bridge import config
 from bridge.core import FULL, RING, publish
@@ -18,7 +19,7 @@ from bridge.ipc.doorbell import Doorbell
 from bridge.ipc.link import Link
 from bridge.ipc.message import HEADER
 from bridge.ipc.pool import SegmentPool
-from bridge.ipc.port import ROUTER, Geometry
+from bridge.ipc.port import ROUTER, Geometry, Port
 from bridge.ipc.record import LONGEST
 from bridge.ipc.segment import Segment
 from bridge.ipc.stream import Event, State
@@ -163,24 +164,13 @@ class Application(Admission):
         """Offer shared memory to a new worker; it answers when its application is ready."""
         if number in self.workers:
             self.lose(self.workers[number])  # main gives a number again only when its process has ended
-        memory = self.memory
-        waiters: dict[int, Doorbell] = {}
         try:
-            cells = memory.chunk_size, memory.chunks
-            segment = Segment.create(number, *cells, ROUTER, memfd=memory.memfd, junk=memory.junk_fill)
-            port, block = handshake.create_port(self.geometry, ROUTER, memfd=memory.memfd)
-            port.join(link, Doorbell(), Doorbell(), segment)
-            port.bell.fileno()  # now, where it may fail
-            waiters = self._waiters.take(self._threads)
-            if len(waiters) < self._threads:
-                raise OSError(f"no room for the threads of another worker of {self.settings.name!r}")
+            port, block, waiters = self._make_port(number, link)
         except OSError as error:
-            link.close()
-            self._waiters.give_back(waiters)
             self.log.error("worker %d (pid %d) cannot be taken in: %s", number, pid, error)
             self._on_cut(number, "it could not be taken in")
             return
-        fds = (self._generation.block, block, port.peer_bell.descriptor, port.bell.descriptor, segment.fd)
+        fds = (self._generation.block, block, port.peer_bell.descriptor, port.bell.descriptor, port.segment.fd)
         bells = tuple(bell.descriptor for bell in waiters.values())
         worker = WorkerPort(number, pid, port, waiters, self)
         self.workers[number] = worker
@@ -194,6 +184,25 @@ class Application(Admission):
         finally:
             os.close(block)
         worker.start()
+
+    def _make_port(self, number: int, link: Link) -> tuple[Port, int, dict[int, Doorbell]]:
+        # A worker's port, the descriptor of its block, and its waiters. OSError: nothing of it is left, nor the link.
+        memory = self.memory
+        with ExitStack() as made:
+            made.callback(link.close)
+            waiters = self._waiters.take(self._threads)
+            made.callback(self._waiters.give_back, waiters)
+            if len(waiters) < self._threads:
+                raise OSError(f"no room for the threads of another worker of {self.settings.name!r}")
+            cells = memory.chunk_size, memory.chunks
+            segment = Segment.create(number, *cells, ROUTER, memfd=memory.memfd, junk=memory.junk_fill)
+            made.callback(segment.close)
+            bell, peer_bell = (made.enter_context(closing(Doorbell())) for _ in range(2))
+            bell.fileno()  # now, where it may fail
+            port, block = handshake.create_port(self.geometry, ROUTER, memfd=memory.memfd)
+            port.join(link, bell, peer_bell, segment)
+            made.pop_all()
+        return port, block, waiters
 
     def _announce(self, segment: Segment) -> None:
         for worker in list(self.workers.values()):

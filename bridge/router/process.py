@@ -57,9 +57,11 @@ from bridge.router.wheel import Wheel
 
 MOST_FILES = 1 << 20  #: open files that the router asks the kernel for, if its hard limit allows
 OWN_FILES = 32  #: files of the router itself, workers, listeners and segments not counted
-FILES_OF_ONE = (
-    3  #: of a connection to WSGI: socket, request body, and response; or socket, file, duplicate of the socket
-)
+#: Files of a connection to WSGI: socket, request body, and response; or socket, file, duplicate of the socket.
+FILES_OF_ONE = 3
+#: Files of a worker without its threads' bells: link, two bells, what hears one, segment, and two mappings, for the
+#: segment and for the port's block: Python keeps a file for each.
+FILES_OF_WORKER = 7
 DRAIN_LOOK = 0.05  #: seconds between two looks whether the last connection has ended
 
 
@@ -76,9 +78,8 @@ def room_for_clients(settings: config.Settings) -> int:
     own = OWN_FILES + 2 * len(settings.listeners)
     for application in settings.applications.values():
         limit = application.limits.shm or memory.limit
-        # Two generations of workers: link, two bells, what hears one, and a segment each, and a bell for each thread.
-        own += 2 * application.processes * (5 + application.threads)
-        own += limit // (memory.chunk_size * memory.chunks) * 9 // 8 + 2
+        own += 2 * application.processes * (FILES_OF_WORKER + application.threads)  # there may be two generations
+        own += 2 * (limit // (memory.chunk_size * memory.chunks) * 9 // 8 + 2)  # a segment's, and its mapping's
     return most - min(own, most * 3 // 4)
 
 

@@ -3,7 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import gc
+import itertools
+import logging
 import os
+import resource
 from typing import Any
 
 import pytest
@@ -16,6 +20,7 @@ from bridge.ipc.message import ABORT, LAST
 from bridge.ipc.stream import Event, State
 from bridge.router.application import Application
 from bridge.router.framing import Framing
+from bridge.router.process import FILES_OF_WORKER
 from tests.router.rig import (
     GEOMETRIES,
     FakeConnection,
@@ -199,6 +204,48 @@ def test_a_machine_without_memory(monkeypatch: pytest.MonkeyPatch, caplog: pytes
 
     run(test())
     assert "no shared memory" in caplog.text
+
+
+def test_a_router_without_descriptors() -> None:
+    """However many are lacking, a worker that cannot be taken in costs none of those that are left."""
+    said = set()
+
+    def drop(record: logging.LogRecord) -> bool:
+        said.add(record.getMessage())
+        return False  # who kept it would keep the error, and that what had been made
+
+    def opened() -> set[int]:
+        # The listing's own is gone when it is looked at again.
+        return {int(name) for name in os.listdir("/proc/self/fd") if os.path.exists(f"/proc/self/fd/{name}")}
+
+    async def test() -> None:
+        rig = Rig(threads=3)
+        rig.application.log = logging.getLogger("test")
+        rig.application.log.addFilter(drop)
+        limits = resource.getrlimit(resource.RLIMIT_NOFILE)
+        free = 0
+        gc.collect()  # what other tests have left
+        while not rig.application.workers:
+            ours, theirs = Link.pair()
+            before = opened()
+            without = before - {theirs.fileno()}
+            unused = (number for number in range(limits[0]) if number not in before)
+            resource.setrlimit(resource.RLIMIT_NOFILE, (next(itertools.islice(unused, free, None)), limits[1]))
+            try:
+                rig.application.introduce(9, 9, theirs)
+            finally:
+                resource.setrlimit(resource.RLIMIT_NOFILE, limits)
+            if not rig.application.workers:
+                assert rig.cut.pop() == (9, "it could not be taken in")
+                assert opened() == without
+            ours.close()
+            free += 1
+        assert free - 1 == FILES_OF_WORKER + 3  # it brings its link along, and the block's file is needed once only
+        assert not rig.cut
+        await rig.close()
+
+    run(test())
+    assert said == {"worker 9 (pid 9) cannot be taken in: [Errno 24] Too many open files"}
 
 
 def test_an_error_of_ours_does_not_deafen_the_router(memory: config.Memory) -> None:
