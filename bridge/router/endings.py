@@ -3,6 +3,7 @@
     done                      a message with LAST                     over at once
     client gone, not begun    the cancel wins the tracking word       over at once; the application never sees it
     client gone, begun        CANCEL to the worker                    over when the worker has confirmed
+    body refused              4xx from the connection                 as client gone
     ran for too long          504 before the head, a cut connection behind it, and CANCEL to the worker: the same
     worker died, not begun    published again
     worker died               502 before the head, a cut connection behind it; or published again, see `_may_repeat`
@@ -64,6 +65,12 @@ class Endings(Request):
         self._stop_flow()
         if not self._gone and not self._over:
             self.application.left(self, answered=self._responding)
+            self._let_go()
+
+    def client_answered(self, status: int) -> None:
+        """What the client has sent cannot be understood, or does not come; the connection answers that itself."""
+        if not self._gone and not self._over:
+            self.status = status
             self._let_go()
 
     def _let_go(self) -> None:

@@ -341,13 +341,12 @@ class Connection(DirectResponder):
             self._expect_body()
 
     def _refuse_body(self, status: int) -> None:
+        if self._reply != NOT_BEGUN:
+            self._leave()
+            return
         exchange, self._exchange = self._exchange, None
-        begun = self._reply != NOT_BEGUN
         is_head = self._framing.is_head
-        if begun:
-            self.abort()
         self._reply = DONE
         if exchange is not None:
-            exchange.client_gone()
-        if not begun:
-            self._refuse_finally(status, is_head=is_head)
+            exchange.client_answered(status)
+        self._refuse_finally(status, is_head=is_head)

@@ -30,6 +30,10 @@ class Exchange(Protocol):
         """Nobody waits for the response any more; the connection takes nothing from now on."""
         ...
 
+    def client_answered(self, status: int) -> None:
+        """The connection answers with `status` itself, for what the client has sent; otherwise as `client_gone`."""
+        ...
+
     def client_ready(self) -> None:
         """Everything written so far has left: `flushed` has become true."""
         ...

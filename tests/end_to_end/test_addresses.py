@@ -82,6 +82,11 @@ def test_access_log_file(tmp_path: Path) -> None:
             assert wire.get("/hello", method="HEAD").answer(bodiless=True).status == 200
             assert wire.send(b"nonsense\r\n\r\n").answer().status == 400
         with Wire(server.address) as wire:
+            wire.send(b"POST /listen HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n3\r\nabc\r\n")
+            server.log.take("listen: began\n")
+            assert wire.send(b"nonsense\r\n").answer().status == 400
+            server.log.take("listen: http.disconnect behind 3 bytes\nsend: OSError [A-Za-z]+\n")
+        with Wire(server.address) as wire:
             wire.get("/listen")
             server.log.take("listen: began\n")
         server.log.take("listen: http.disconnect behind 0 bytes\nsend: OSError [A-Za-z]+\n")
@@ -91,6 +96,7 @@ def test_access_log_file(tmp_path: Path) -> None:
         ("203.0.113.7", "GET /pieces?count=2 HTTP/1.1", "200", "16", "-", "-"),
         ("127.0.0.1", "HEAD /hello HTTP/1.1", "200", "0", "-", "-"),
         ("127.0.0.1", "nonsense", "400", "0", "-", "-"),
+        ("127.0.0.1", "POST /listen HTTP/1.1", "400", "0", "-", "-"),
         ("127.0.0.1", "GET /listen HTTP/1.1", "499", "0", "-", "-"),
     ]
 

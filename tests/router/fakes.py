@@ -175,6 +175,7 @@ class FakeExchange:
         self.body = bytearray()
         self.complete = False
         self.gone = 0
+        self.answered: list[int] = []
         self.ready = 0
         self.offer = 7  # bytes of buffer: small, so that bodies come in pieces
         self.buffer = memoryview(bytearray(65536))
@@ -199,6 +200,10 @@ class FakeExchange:
     def client_gone(self) -> None:
         """Count it."""
         self.gone += 1
+
+    def client_answered(self, status: int) -> None:
+        """Note it."""
+        self.answered.append(status)
 
     def client_ready(self) -> None:
         """Count it."""

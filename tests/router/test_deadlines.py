@@ -33,16 +33,16 @@ def test_slow_head() -> None:
 
 
 def test_slow_body() -> None:
-    """The time for a body counts between two pieces: 408, and the exchange is told."""
+    """The time for a body counts between two pieces: 408, and the exchange is told of that."""
     client = asked(POST)
     for _ in range(5):
         client.send(b"x")
         client.service.clock.advance(29)
-    assert client.exchange.gone == 0
+    assert client.exchange.answered == []
     client.service.clock.advance(2)
     assert client.received.startswith(b"HTTP/1.1 408")
     assert b"connection: close" in client.received
-    assert client.exchange.gone == 1
+    assert (client.exchange.answered, client.exchange.gone) == ([408], 0)
 
 
 def test_slow_body_behind_a_begun_response() -> None:

@@ -292,3 +292,27 @@ def test_a_finish_that_crosses_the_cancel(memory: config.Memory) -> None:
         await rig.close()
 
     run(test())
+
+
+@pytest.mark.parametrize("begun", [False, True])
+def test_a_body_that_the_client_spoils(begun: bool) -> None:
+    """Nobody waits for the application's answer any more, but the client has one: it has not gone."""
+
+    async def test() -> None:
+        rig = Rig(protocol="asgi")
+        _, exchange = rig.request(b"abc", complete=False, framing=UPLOAD)
+        await settle(3)
+        if begun:
+            worker = rig.worker()
+            await until(lambda: worker.streams)
+        exchange.client_answered(408)
+        if begun:
+            await until(lambda: worker.streams[0].cancelled)
+            worker.streams[0].finished()
+        await rig.idle()
+        assert rig.over == [exchange]
+        assert exchange.status == 408
+        assert rig.application.tally.cancelled == 0
+        await rig.close()
+
+    run(test())

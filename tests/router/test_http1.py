@@ -317,7 +317,7 @@ def test_parser_and_framing_agree_again_after_each_request() -> None:
 
 
 def test_broken_chunk_ends_the_exchange() -> None:
-    """A bad chunk behind a good one: 400 for the client, and the exchange is told that nobody waits."""
+    """A bad chunk behind a good one: 400 for the client, and the exchange is told that it has that."""
     seen: list[FakeExchange] = []
     service = FakeService(answer=None)
     service.early = seen.append
@@ -326,5 +326,5 @@ def test_broken_chunk_ends_the_exchange() -> None:
     client.send(b"3\r\nabc\r\n")
     client.send(b"zz")
     assert seen[0].body == b"abc"
-    assert seen[0].gone == 1
+    assert (seen[0].answered, seen[0].gone) == ([400], 0)
     assert client.received.startswith(b"HTTP/1.1 400")
