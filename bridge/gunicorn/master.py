@@ -27,7 +27,7 @@ from bridge.gunicorn import settings as settings_of
 from bridge.gunicorn.logs import forward
 from bridge.gunicorn.reload import Reloading
 from bridge.gunicorn.routers import Introduced, Order, Routers, command
-from bridge.gunicorn.sockets import address, close, listener
+from bridge.gunicorn.sockets import close, listener, remember_file
 from bridge.ipc.signals import SignalPipe
 from bridge.ipc.status import Page
 from bridge.loop import Loop, read_all
@@ -66,7 +66,6 @@ class Master(Reloading):
         self._changes: dict[str, int] = {}
         self._reload_due = False
         self._next_id = FIRST_WORKER
-        self._inherited = self.systemd or bool(self.master_pid)  # the socket files are somebody else's
         self._hurry = False
         self._loop = Loop()
         self._pipe = SignalPipe(SIGNALS)
@@ -75,6 +74,8 @@ class Master(Reloading):
         self._ids = range(FIRST_WORKER, FIRST_WORKER + max(256, 8 * self.num_workers))
         self._page = Page.create(self._ids.stop)
         self._routers = Routers(self._loop, self._page, self._everybody, self._cut, self._announce)
+        for opened in self.LISTENERS:
+            remember_file(opened)
         try:
             self.judge(self.cfg)
             self.apply(self.cfg)
@@ -107,9 +108,8 @@ class Master(Reloading):
 
     def use_router(self) -> None:
         """From now on the router has the configuration that workers have."""
-        listeners = tuple(
-            listener(opened, self.application.name, inherited=self._inherited) for opened in self.LISTENERS
-        )
+        self._routers.own_files(own=self.owns_files)
+        listeners = tuple(listener(opened, self.application.name) for opened in self.LISTENERS)
         start = command(self.cfg.uid, self.cfg.gid, initgroups=self.cfg.initgroups)
         grace = self.application.graceful_timeout
         self._routers.use(Order(settings_of.for_router(self._settings), listeners, start, grace))
@@ -209,7 +209,7 @@ class Master(Reloading):
         ready = sum(1 for worker in self.WORKERS.values() if worker.ready_at)
         if not self._announced and self._routers.ever_served and ready >= self.num_workers:
             self._announced = True
-            where = ", ".join(address(opened).url for opened in self.LISTENERS)
+            where = ", ".join(opened.bridge_address.url for opened in self.LISTENERS)
             line = "bridged %s serves %s on %s with %d worker" + "s" * (ready > 1)
             self.log.info(line, __version__, self.application.target, where, ready)
 
@@ -265,12 +265,23 @@ class Master(Reloading):
             self.num_workers = 0
 
     def reexec(self) -> None:
-        """USR2: the next master inherits the sockets, which nobody else does."""
+        """USR2: the next master inherits the sockets, which nobody else does; the files are nobody's for that long."""
+        self._routers.own_files(own=False)
         for opened in self.LISTENERS:
             opened.set_inheritable(True)
         super().reexec()
         for opened in self.LISTENERS:
             opened.set_inheritable(False)
+
+    @property
+    def owns_files(self) -> bool:
+        """Whether socket files are ours to remove: not as long as there are two masters, and never systemd's."""
+        return self.reexec_pid == self.master_pid == 0 and not self.systemd
+
+    def maybe_promote_master(self) -> None:
+        """As gunicorn's: the old master is gone; or the new one is, and the files are ours again."""
+        super().maybe_promote_master()
+        self._routers.own_files(own=self.owns_files)
 
     # --- the end --------------------------------------------------------------------------------------------
 
@@ -283,7 +294,7 @@ class Master(Reloading):
         limit = time.monotonic() + (QUICK if self._hurry else self.cfg.graceful_timeout)
         self.log.info("Stopping: requests in flight have %g seconds", 0 if self._hurry else self.cfg.graceful_timeout)
         # The router's copies stay open until it has accepted what waits there.
-        close(self.LISTENERS, unlink=self.reexec_pid == 0 and not self._inherited)
+        close(self.LISTENERS, unlink=self.owns_files)
         self.LISTENERS = []
         self.drop_coming()
         self._routers.quit() if self._hurry else self._routers.drain()

@@ -36,7 +36,6 @@ class Reloading(Keeper):
     app: Any
     num_workers: int
     pidfile: Any
-    _inherited: bool  # the socket files are somebody else's
 
     def begin_reloading(self, interface: str) -> None:
         """The configuration that was read at the start is the settled one.
@@ -59,6 +58,11 @@ class Reloading(Keeper):
 
     def use_router(self) -> None:
         """From now on the router has the configuration that workers have; OSError if it cannot be started."""
+        raise NotImplementedError
+
+    @property
+    def owns_files(self) -> bool:
+        """Whether socket files are ours to remove."""
         raise NotImplementedError
 
     @property
@@ -126,7 +130,7 @@ class Reloading(Keeper):
                 self.use_router()
             except OSError as error:
                 self.log.error("the new router cannot be started: %s; the old one goes on", error)
-            close(dropped, unlink=not self._inherited)
+            close(dropped, unlink=self.owns_files)
             if self.pidfile is not None and self.pidfile is not coming.pidfile:
                 self.pidfile.unlink()
             self.pidfile = coming.pidfile

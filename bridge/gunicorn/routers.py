@@ -105,6 +105,7 @@ class Routers:
         self._order: Order | None = None
         self._deaths = BackOff(free=1)
         self._ending = False
+        self._own = True
         self.ever_served = False
 
     def use(self, order: Order) -> None:
@@ -137,6 +138,8 @@ class Routers:
         }
         sockets = [listener.socket.fileno() for listener in order.listeners]
         child.configure(message, config.to_json(order.settings), [self._page.fd, *sockets])
+        if not self._own:
+            self._tell_files(router)
         for worker in self._known():
             introduce(worker, router.child)
 
@@ -148,6 +151,17 @@ class Routers:
         except OSError as error:
             log.error("the router cannot be started: %s", error)
             self._loop.after(RETRY, self._start_again)
+
+    def own_files(self, *, own: bool) -> None:
+        """Say whether routers remove the socket files when the master is gone; not while they are another master's."""
+        if own != self._own:
+            self._own = own
+            for router in self._alive.values():
+                self._tell_files(router)
+
+    def _tell_files(self, router: Router) -> None:
+        files = [listener.file.to_json() for listener in router.order.listeners if listener.file and self._own]
+        router.child.tell({"type": "files", "files": files})
 
     def introduce(self, worker: Introducible) -> None:
         """Give this worker and every router links to each other."""

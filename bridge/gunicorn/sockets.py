@@ -17,24 +17,32 @@ def address(opened: Any) -> Address:
     name = opened.getsockname()
     if isinstance(name, tuple):
         return Address(host=name[0], number=name[1])
-    path = os.fsdecode(name)
-    return Address(path=f"@{path[1:]}" if path.startswith("\0") else path or "unnamed")
+    if isinstance(name, bytes):
+        return Address(path=f"@{os.fsdecode(name[1:])}")
+    # Absolute: gunicorn has no other word for an abstract address than its NUL, so this is a file, whatever its name.
+    return Address(path=os.path.abspath(name) if name else "unnamed")
 
 
-def listener(opened: Any, application: str, *, inherited: bool) -> Listener:
+def remember_file(opened: Any) -> None:
+    """Note which file a socket has, while it is surely there and the current directory is that of its bind."""
+    where = address(opened).path
+    try:
+        found = os.lstat(where) if where.startswith("/") else None
+    except OSError:
+        found = None
+    opened.bridge_address = address(opened)
+    opened.bridge_file = SocketFile(where, found.st_dev, found.st_ino) if found else None
+
+
+def listener(opened: Any, application: str) -> Listener:
     """One of them as the router is told of it.
 
     Args:
         opened: gunicorn's object, which stays the owner of the socket.
         application: whose requests arrive there.
-        inherited: its file is somebody else's to remove.
     """
     opened.set_inheritable(False)  # else the router would have it twice, and it would never close
-    where, file = address(opened), None
-    if where.path.startswith("/") and not inherited:
-        found = os.lstat(where.path)
-        file = SocketFile(where.path, found.st_dev, found.st_ino)
-    return Listener(opened.sock, where, file, application)
+    return Listener(opened.sock, opened.bridge_address, opened.bridge_file, application)
 
 
 def open_addresses(cfg: Any, before: Any, sockets: Sequence[Any], log: Any) -> list[Any]:
@@ -53,14 +61,24 @@ def open_addresses(cfg: Any, before: Any, sockets: Sequence[Any], log: Any) -> l
         return list(sockets)
     known = {opened.cfg_addr: opened for opened in sockets}
     missing = [address for address in cfg.address if address not in known]
-    new = sock.create_sockets(_Addresses(cfg, missing), log) if missing else []
+    new: list[Any] = []
+    try:
+        for address in missing:
+            new += sock.create_sockets(_Addresses(cfg, [address]), log)
+            remember_file(new[-1])
+    except BaseException:
+        close(new, unlink=True)
+        raise
     log.info("Listening at: %s", ",".join(str(opened) for opened in new))
     return [known[address] for address in cfg.address if address in known] + new
 
 
 def close(sockets: Sequence[Any], *, unlink: bool) -> None:
-    """Close them, and remove their files if they are ours."""
-    sock.close_sockets(sockets, unlink)
+    """Close them, and remove their files if `unlink` and they are still the ones that were made."""
+    for opened in sockets:
+        opened.close()
+        if unlink and opened.bridge_file:
+            opened.bridge_file.unlink()
 
 
 class _Addresses:

@@ -251,6 +251,8 @@ class Router:
             self._draining = self._loop.create_task(self._drain())
         elif kind == "reopen" and self._service is not None and self._service.access_log is not None:
             self._service.access_log.reopen()
+        elif kind == "files":
+            self._files = [SocketFile.from_json(item) for item in message["files"]]
         elif kind == "quit":
             self._end()
 
