@@ -235,6 +235,17 @@ class Segment:
         """Bytes that one stream may hold now; see `FREE_SHARE`."""
         return max((self.count - self.chunks.busy()) // FREE_SHARE, 1) * self.chunk_size
 
+    def allowance(self, window: int, under_way: int, *, asked: bool) -> int:
+        """Bytes of one response that may be put into chunks now.
+
+        Args:
+            window: most bytes of it that may be under way.
+            under_way: how many are.
+            asked: the other side will say when some of them have left. If not, a piece that asks for it goes out in
+                any case: somebody must.
+        """
+        return max(min(window, self.share()) - under_way, 0 if asked else self.chunk_size)
+
     def view(self, first: int, size: int, skip: int = 0) -> Any:
         """A fresh buffer over `size` bytes, `skip` bytes behind the start of chunk `first`.
 

@@ -6,8 +6,8 @@ both try one compare-and-swap of the same word, so exactly one of them wins and 
 
 * Cancelled before the claim: CANCELLED is final, no worker ever runs it.
 * Cancelled after the claim: CANCELLING is the worker's to end. It notices at its next read or write, or by message, and
-  ends the stream with CONFIRM, or with FINISH if it was about to be done anyway. Nothing it says about the stream
-  is wanted any more. A worker that does not end it dies, or is taken for dead when its grace is over.
+  ends the stream with FINISH as any other, or with CONFIRM. Nothing it says about the stream is wanted any more. A
+  worker that does not end it dies, or is taken for dead when its grace is over.
 * START says that the application has seen the request: only a stream that is still CLAIMED when its worker dies may
   be given to another worker without asking whether that is safe.
 * RESPOND and FINISH are legal from every state in which a worker holds the stream, so that an answer of one message

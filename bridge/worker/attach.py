@@ -334,8 +334,7 @@ class Attached:
         """End the stream in whatever state it is, and send the message that says so."""
         if not self._alive:
             return
-        if self._tracking.move(stream, Event.FINISH) == LOST:
-            self._tracking.move(stream, Event.CONFIRM)
+        self._tracking.move(stream, Event.FINISH)  # legal whoever has cancelled it
         if not self.port.outbox.clear:
             self.port.outbox.drop(stream)
         self.send(message)

@@ -19,7 +19,7 @@ from bridge.worker.thread_router import ThreadRouter
 _EMPTY = memoryview(b"")
 
 
-class Seat(Protocol):
+class ReadingSeat(Protocol):
     """What a body needs from the thread that reads it: `worker.seat.Seat`."""
 
     router: ThreadRouter
@@ -62,7 +62,9 @@ class RequestBody:
         "size",
     )
 
-    def __init__(self, seat: Seat, stream: int, pieces: list[memoryview], in_file: int | None, *, shared: bool) -> None:
+    def __init__(
+        self, seat: ReadingSeat, stream: int, pieces: list[memoryview], in_file: int | None, *, shared: bool
+    ) -> None:
         self.size = sum(map(len, pieces)) if in_file is None else in_file
         self._seat = seat
         self._stream = stream

@@ -332,31 +332,25 @@ class WorkerStream:
         if not pending:
             return False
         data, last = pending[0]
-        size = min(len(data), self._allowed()) if data else 0
-        first, got = self._router.segment.claim(size, 1) if size > 0 else (NONE, 0)
+        segment, window = self._router.segment, self._router.window
+        size = min(len(data), segment.allowance(window, self._unacknowledged, asked=self._asked)) if data else 0
+        first, got = segment.claim(size, 1) if size > 0 else (NONE, 0)
         if data and not got and self._head is None:
             if size > 0:
                 self._router.wait_for_chunks(self)
             return False
         size = min(size, got)
         if size:
-            self._router.segment.write(first, data[:size])
+            segment.write(first, data[:size])
         self._unacknowledged += size
         whole = size == len(data)
-        pieces = [(self._router.segment.number, first, size)] if size else []
+        pieces = [(segment.number, first, size)] if size else []
         if whole:
             pending.popleft()
         else:
             pending[0] = (data[size:], last)
         self._post(pieces, last and whole)
         return True
-
-    def _allowed(self) -> int:
-        """Bytes that may be put into chunks now."""
-        segment = self._router.segment
-        allowed = min(self._router.window, segment.share()) - self._unacknowledged
-        # Somebody must tell when bytes have left: a piece that asks for it goes out in any case.
-        return max(allowed, 0 if self._asked else segment.chunk_size)
 
     def _send_large_head(self, flags: int, size: int, status: int, block: bytes) -> None:
         segment = self._router.segment

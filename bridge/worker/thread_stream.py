@@ -21,8 +21,7 @@ from bridge.ipc.message import ABORT, ACK, DATA, DESCRIPTOR, FILE, HEADER, LAST,
 from bridge.ipc.record import LONGEST, fragments
 from bridge.ipc.segment import Segment
 from bridge.ipc.stream import Event
-from bridge.worker.request_body import RequestBody
-from bridge.worker.thread_router import ThreadRouter
+from bridge.worker.request_body import ReadingSeat, RequestBody
 
 COPIED = 262144  #: bytes of a file that are read at once where the router cannot be given its descriptor
 
@@ -30,16 +29,11 @@ _pack = HEADER.pack
 _Head = tuple[int, int, int, bytes]  # flags, size, status, block
 
 
-class Seat(Protocol):
-    """What a stream needs from the thread that runs it: `worker.seat.Seat`."""
+class Seat(ReadingSeat, Protocol):
+    """What a stream needs, besides, from the thread that runs it: `worker.seat.Seat`."""
 
-    router: ThreadRouter
     segment: Segment
     room: int  #: payload bytes that fit into a queue item
-
-    @property
-    def cancelled(self) -> Callable[[int], bool]:
-        """Whether nobody waits for a stream any more, at a look."""
 
     def answer(self, stream: int, event: Event, message: bytes) -> None:
         """Change the stream's state and send; raises StreamCancelled when nobody waits any more."""
@@ -49,12 +43,6 @@ class Seat(Protocol):
 
     def give_up(self, stream: int, message: bytes) -> None:
         """End the stream in whatever state it is, and send."""
-
-    def send(self, message: bytes) -> None:
-        """Send a message that does not change its stream's state."""
-
-    def wait(self, ready: Callable[[], bool], stream: int = 0) -> bool:
-        """Sleep until `ready()`; raises StreamCancelled when nobody waits for the stream any more."""
 
 
 class ThreadStream:
@@ -360,10 +348,8 @@ class ThreadStream:
 
     def _allowed(self) -> int:
         """Bytes that may be put into chunks now."""
-        segment = self._seat.segment
-        allowed = min(self._seat.router.window, segment.share()) - (self._sent - self._acknowledged)
-        # Somebody must tell when bytes have left: a piece that asks for it goes out in any case.
-        return max(allowed, 0 if self._asked else segment.chunk_size)
+        seat, under_way = self._seat, self._sent - self._acknowledged
+        return seat.segment.allowance(seat.router.window, under_way, asked=self._asked)
 
     def _release(self, runs: list[tuple[int, int]]) -> None:
         segment = self._seat.segment
