@@ -24,6 +24,25 @@ def test_every_file_that_is_named_exists() -> None:
     assert [name for name in sorted(named) if not (ROOT / "bridge" / name).is_file()] == []
 
 
+def test_every_mechanism_has_a_file_and_a_test() -> None:
+    """What the table of mechanisms names exists: files of the package, programs and functions of the tests."""
+    text = (ROOT / "bridge" / "README.md").read_text()
+    rows = text.split("## Mechanisms")[1].split("\n## ")[0].splitlines()[6:]
+    assert len(rows) > 20
+    wrong = []
+    for row in filter(None, rows):
+        _, _, files, tests, _ = row.split("|")
+        named = re.findall(r"`([^`]+)`", files), re.findall(r"`([^`]+)`", tests)
+        assert all(named), row
+        wrong += [name for name in named[0] if not (ROOT / "bridge" / name).is_file()]
+        for name in named[1]:
+            path, _, function = name.partition("::")
+            file = ROOT / path
+            if not file.is_file() or (f"def {function}(" not in file.read_text() if function else file.suffix != ".c"):
+                wrong.append(name)
+    assert wrong == []
+
+
 def test_defaults_in_the_table_of_limits() -> None:
     """The README's defaults are those of the settings."""
     text = (ROOT / "README.md").read_text()

@@ -12,6 +12,7 @@ from bridge import config
 from bridge.ipc.message import ABORT, DATA, FILE, HEADER, LAST, PART, RECORD, RESPONSE
 from bridge.ipc.stream import Event
 from bridge.router import outflow
+from tests.ipc.test_link import few_files
 from tests.router.by_hand import Both, Taken, WorkerByHand, take_all
 from tests.router.rig import Rig, pattern, run, settle, until
 from tests.router.test_disk import opened
@@ -128,6 +129,31 @@ def test_the_client_left_before_the_file_came(http: config.Http, tmp_path: Path)
         await both.close()
 
     run(test())
+
+
+def test_no_room_for_a_file(http: config.Http, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """Our own limit of open files costs one response, visibly, and not the worker."""
+    path = tmp_path / "file"
+    path.write_bytes(b"hello")
+
+    async def test() -> None:
+        both = Both(http)
+        connection, taken, _ = await both.begin(size=5)
+        marker = file_record(both, taken, path)
+        both.worker.tracking.move(taken.stream, Event.FINISH)
+        with few_files(0):
+            both.worker.mark(marker)
+            await until(lambda: both.rig.over)
+        assert connection.aborted
+        assert not both.rig.cut
+        connection, taken, _ = await both.begin(size=5)
+        send_file(both, taken, path, 0, 5)
+        await connection.completed()
+        assert connection.body == b"hello"
+        await both.close()
+
+    run(test())
+    assert "limit of open files" in caplog.text
 
 
 def nothing_sent(both: Both, taken: Taken, path: Path) -> None:

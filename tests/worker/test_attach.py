@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
 
 import pytest
 
 from bridge.ipc import handshake
-from bridge.ipc.message import ABORT, FILE, LAST
+from bridge.ipc.message import ABORT, BODY, DESCRIPTOR, FILE, HEADER, LAST, SEGMENT
 from bridge.ipc.stream import State
 from bridge.worker.attach import Attached
 from bridge.worker.stream import WorkerStream
-from tests.worker.thread_rig import RouterSide
+from tests.ipc.test_link import few_files
+from tests.worker.thread_rig import REQUESTS, RouterSide, pattern
 
 
 def test_a_body_in_a_file_is_not_an_empty_one(caplog: pytest.LogCaptureFixture) -> None:
@@ -35,3 +37,68 @@ def test_a_body_in_a_file_is_not_an_empty_one(caplog: pytest.LogCaptureFixture) 
         assert side.tracking.state(following) == State.CLAIMED
         assert len(started) == 1
     assert "body in a file" in caplog.text
+
+
+async def look(condition: Callable[[], object]) -> None:
+    """Let the worker's loop turn until something is true."""
+    async with asyncio.timeout(20):
+        while not condition():  # noqa: ASYNC110 - what the other side has done tells nobody
+            await asyncio.sleep(0.001)
+
+
+@pytest.mark.parametrize("shortage", [False, True], ids=["not sent", "no room for it"])
+def test_a_segment_that_has_not_come(shortage: bool) -> None:
+    """Messages that name it wait, in order, until it was asked for and is here; nothing new is taken meanwhile."""
+    started: list[WorkerStream] = []
+    body = pattern(20_000)
+    with RouterSide(join=False) as side:
+
+        async def test() -> None:
+            attachment = handshake.receive_offer(side.theirs, "1")
+            assert attachment
+            router = Attached(attachment, 4, started.append, lambda _: None)
+            router.open()
+            first = side.publish(body=body)
+            await look(lambda: side.queue.length() == 0)
+            ask = [message for message in side.drain() if message.kind == SEGMENT]
+            assert [(message.stream, message.number) for message in ask] == [(0, REQUESTS)]
+            assert started == []
+            waiting = side.publish()
+            stays = side.requests.claim(5, 5)[0]
+            side.requests.write(stays, b"again")
+            piece = DESCRIPTOR.pack(REQUESTS, stays, 5)
+            side.port.send(HEADER.pack(waiting, BODY, LAST, 1, 0, 5, 0, 0) + piece)
+            if shortage:
+                with few_files(0):
+                    side.announce()
+                    await asyncio.sleep(0)
+                    await asyncio.sleep(0)
+                await look(lambda: [message.kind for message in side.drain()] == [SEGMENT])
+            assert side.tracking.state(waiting) == State.QUEUED
+            side.announce()
+            side.announce()  # one that crosses the question is no harm
+            await look(lambda: len(started) == 2)
+            assert started[0].take() == body
+            assert side.tracking.state(first) == State.CLAIMED
+            router.close()
+
+        asyncio.run(test())
+
+
+def test_a_segment_that_does_not_exist(caplog: pytest.LogCaptureFixture) -> None:
+    """The router says so, and is left: somebody writes into the memory that the workers share."""
+    lost: list[Attached] = []
+    with RouterSide(join=False) as side:
+
+        async def test() -> None:
+            attachment = handshake.receive_offer(side.theirs, "1")
+            assert attachment
+            router = Attached(attachment, 4, lambda _: None, lost.append)
+            router.open()
+            side.publish(body=pattern(5000))
+            await look(lambda: any(message.kind == SEGMENT for message in side.drain()))
+            side.link.send(handshake.segment_note(REQUESTS))
+            await look(lambda: lost)
+
+        asyncio.run(test())
+    assert "unexpected message 'segment'" in caplog.text

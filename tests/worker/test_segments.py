@@ -7,9 +7,11 @@ import os
 import pytest
 
 from bridge.errors import RemoteProtocolError
+from bridge.ipc.message import ABORT, SEGMENT
 from bridge.ipc.segment import Segment
 from bridge.worker.segments import Segments, SegmentUnknown
-from tests.worker.thread_rig import TINY, WORKER
+from tests.ipc.test_link import few_files
+from tests.worker.thread_rig import REQUESTS, TINY, WORKER, RouterSide, Side, pattern
 
 NUMBER = 7
 
@@ -74,3 +76,56 @@ def test_messages_that_bring_no_segment(made: Segment, message: dict[str, object
             os.fstat(fd)
     assert NUMBER not in segments
     made.close()
+
+
+def test_segments_in_any_order() -> None:
+    """Each is found by its own number, whatever came before it; one that comes twice is kept once."""
+    segments = Segments(TINY, WORKER)
+    numbers = [65536, 3, 0, 65537, 1]
+    made = {number: Segment.create(number, TINY.chunk_size, TINY.chunks, 1) for number in numbers}
+    before = len(os.listdir("/proc/self/fd"))
+    for number in [*numbers, 3]:
+        made[number].write(0, b"%d" % number)
+        segments.add({"type": "segment", "segment": number}, [os.dup(made[number].fd)])
+    assert len(os.listdir("/proc/self/fd")) == before + 2 * len(numbers)  # a mapping has a descriptor of its own
+    for number in numbers:
+        text = b"%d" % number
+        assert segments.find(number, 0, len(text)).read(0, len(text)) == text
+    assert 2 not in segments
+    segments.close()
+    for segment in made.values():
+        segment.close()
+
+
+def test_a_thread_asks_for_a_segment(caplog: pytest.LogCaptureFixture) -> None:
+    """What has not come, or found no room in this process, is asked for, again if need be; then the request begins."""
+    body = pattern(20_000)
+    with RouterSide() as side:
+        seat = side.seat()
+        side.publish(body=body)
+        thread = Side(lambda: seat.next(None))
+        (ask,) = side.receive()
+        assert (ask.stream, ask.kind, ask.number) == (0, SEGMENT, REQUESTS)
+        with few_files(0):
+            side.announce()
+            (ask,) = side.receive()
+        assert (ask.kind, ask.number) == (SEGMENT, REQUESTS)
+        side.announce()
+        stream = thread.join()
+        assert stream.read(0, 50_000) == body
+    assert "may open no more files" in caplog.text
+
+
+def test_a_client_that_leaves_while_a_segment_is_asked_for() -> None:
+    """The request is not begun, and the thread takes the next one."""
+    with RouterSide() as side:
+        seat = side.seat()
+        gone = side.publish(body=pattern(20_000))
+        thread = Side(lambda: seat.next(None))
+        side.receive()
+        following = side.publish()
+        side.cancel(gone)
+        stream = thread.join()
+        assert stream.rest()[0] in (0, following)
+        kinds = [(message.stream, message.kind) for message in side.drain()]
+        assert (gone, ABORT) in kinds

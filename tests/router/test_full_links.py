@@ -1,0 +1,119 @@
+"""Workers that read too little: a full link costs nobody anything but time, a full queue in the end that worker."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from typing import Any
+
+import pytest
+
+from bridge import config
+from bridge.errors import LinkFull
+from bridge.ipc import port as port_module
+from bridge.ipc.handshake import segment_note
+from bridge.ipc.link import Link
+from bridge.ipc.message import SEGMENT
+from bridge.ipc.segment import Segment
+from bridge.router.framing import Framing
+from tests.router.rig import GEOMETRIES, TINY, Rig, echo, pattern, raw, run, settle, until, upload
+
+UPLOAD = Framing(size=100_000)
+
+
+@pytest.fixture(params=list(GEOMETRIES))
+def memory(request: pytest.FixtureRequest) -> config.Memory:
+    """Each test runs on the usual geometry and on the smallest."""
+    return GEOMETRIES[request.param]
+
+
+def test_a_worker_that_stops_reading(memory: config.Memory, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Everybody who waited for it is told, every chunk and every file is back, and others go on."""
+    monkeypatch.setattr(port_module, "MAX_BACKLOG", 3)
+
+    async def test() -> None:
+        rig = Rig(memory)
+        worker = rig.worker()
+        pairs = [rig.request(framing=UPLOAD, complete=False) for _ in range(2)]
+        await until(lambda: len(worker.streams) == 2)
+        worker.attached.loop.remove_reader(worker.attached.port.bell.fileno())
+        worker.attached.turn = lambda: None  # type: ignore[method-assign]
+        port = rig.application.workers[worker.number]
+        for connection, exchange in pairs:
+            upload(connection, exchange, pattern(3000))
+        number = 0
+        while not rig.cut:
+            port.acknowledge(pairs[0][1].stream, 1)
+            number += 1
+            if number % 8 == 0:
+                await asyncio.sleep(0)
+        assert "stopped reading" in rig.cut[0][1]
+        assert [connection.refused and connection.refused[0] for connection, _ in pairs] == [502, 502]
+        rig.worker(echo)
+        other, _ = rig.request(b"hello")
+        await other.completed()
+        assert other.body == b"hello"
+        worker.attached.close()
+        await rig.idle()
+        await rig.close()
+
+    run(test())
+
+
+def fill(link: Link, message: dict[str, Any], file: int) -> None:
+    """Send it until there is no room for another one."""
+    with contextlib.suppress(LinkFull):
+        while True:
+            link.send(message, [file])
+
+
+def test_a_link_that_is_full() -> None:
+    """A worker that does not look at its link misses a segment, and asks for it when a message names that."""
+
+    async def test() -> None:
+        rig = Rig(TINY)
+        worker = rig.worker(echo)
+        await until(lambda: rig.ready)
+        port = rig.application.workers[worker.number]
+        loop = worker.attached.loop
+        loop.remove_reader(worker.attached.port.link.fileno())
+        assert rig.application.pool.segments == []
+        other = Segment.create(4711, TINY.chunk_size, TINY.chunks, 1)
+        fill(port.port.link, segment_note(4711), other.fd)
+        other.close()
+        bodies = [pattern(3000 + number) for number in range(4)]
+        pairs = [rig.request(body, framing=Framing(size=len(body))) for body in bodies]
+        await settle()
+        assert not rig.cut
+        assert rig.application.workers
+        loop.add_reader(worker.attached.port.link.fileno(), worker.attached._link._on_readable)
+        await until(lambda: all(connection.complete for connection, _ in pairs))
+        assert [connection.body for connection, _ in pairs] == bodies
+        await rig.idle()
+        await rig.close()
+
+    run(test())
+
+
+def test_a_segment_that_nobody_has_made() -> None:
+    """Who asks for one is told that there is none."""
+
+    async def test() -> None:
+        rig = Rig()
+        worker = rig.worker()
+        await until(lambda: rig.ready)
+        worker.attached.loop.remove_reader(worker.link.fileno())
+        for number in (0, 65536, 4711, (1 << 32) - 1):
+            raw(worker, SEGMENT, number=number)
+        answers: list[Any] = []
+
+        def heard() -> bool:
+            answers.extend(filter(None, [worker.link.receive()]))
+            return len(answers) == 4
+
+        await until(heard)
+        assert answers == [({"type": "segment", "segment": number}, []) for number in (0, 65536, 4711, (1 << 32) - 1)]
+        worker.attached.close()
+        await rig.close()
+
+    run(test())
