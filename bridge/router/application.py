@@ -112,7 +112,7 @@ class Application(Admission):
         self.turns = Turns(self.loop, self.workers, self.exchanges)
         self.stir = self.turns.stir
         self.wake = self.turns.wake
-        self._remains: dict[int, WorkerPort] = {}  # have left, and main has not seen their end
+        self._remains: dict[int, int] = {}  # number and process of who has left, and main has not seen their end
         # A window, and what many tasks may send at the same time when they have all seen some of it free.
         self.most_unacknowledged = 2 * memory.window + memory.chunk_size + 64 * memory.item_size
         self.largest_head = LONGEST - HEADER.size  # bytes
@@ -253,14 +253,14 @@ class Application(Admission):
         """The worker has closed its link: it is dying, or is of no use any more."""
         self.lose(port)
         if port.limit:
-            self._remains[port.number] = port
-            self.loop.call_later(REMAINS, self._end_remains, port)
+            self._remains[port.number] = port.pid
+            self.loop.call_later(REMAINS, self._end_remains, port.number, port.pid)  # not the port: its memory goes now
 
-    def _end_remains(self, port: WorkerPort) -> None:
-        if self._remains.get(port.number) is port:
-            del self._remains[port.number]
-            self.log.error("worker %d (pid %d) has left the router and lives on: it is ended", port.number, port.pid)
-            self._on_cut(port.number, "it has left the router")
+    def _end_remains(self, number: int, pid: int) -> None:
+        if self._remains.get(number) == pid:
+            del self._remains[number]
+            self.log.error("worker %d (pid %d) has left the router and lives on: it is ended", number, pid)
+            self._on_cut(number, "it has left the router")
 
     def cut(self, port: WorkerPort, reason: str) -> None:
         """The worker broke the protocol: it is cut off, and main is asked to end it."""

@@ -26,6 +26,10 @@ def _scratch() -> memoryview:
     return memoryview(bytearray(_READ))
 
 
+def _nobody(error: OSError | None) -> None:
+    """It is over."""
+
+
 class Collected:
     """The body of one request; see the head of the file.
 
@@ -178,6 +182,7 @@ class Collected:
         for run in runs:
             run.release(self._pool)
         self._waiting.clear()
+        self._done = _nobody  # who was told is free without the collector of cycles, and with it a worker that died
 
     def _room(self) -> bool:
         """Whether there is room for the next byte in chunks; claims some if need be."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import gc
 import os
 from collections.abc import Iterator
 from pathlib import Path
@@ -12,6 +13,7 @@ import pytest
 
 from bridge import config
 from bridge.ipc.message import FILE, UNKNOWN, WANT
+from bridge.router.collected import Collected
 from bridge.router.framing import Framing
 from tests.router.by_hand import WorkerByHand
 from tests.router.rig import GEOMETRIES, HEAD, PEER, FakeConnection, Rig, echo, pattern, run, settle, until, upload
@@ -276,3 +278,30 @@ def test_many_uploads_on_little_memory(http: config.Http) -> None:
         await finish(rig, worker, http.body_temp_path)
 
     run(test())
+
+
+def test_a_request_that_is_over_holds_on_to_nothing(http: config.Http) -> None:
+    """Its worker's shared memory can go when the worker does, without waiting for the collector of cycles."""
+
+    async def test() -> None:
+        rig = Rig(config.Memory(), http, protocol="wsgi")
+        worker = WorkerByHand(rig).attach()
+        connection, exchange = rig.request(b"x" * 10, complete=False, framing=Framing(size=20_000))
+        await settle()
+        await read(connection, exchange, pattern(20_000), 10)
+        request = await worker.request()
+        worker.respond(request, 2, b"ok", last=True)
+        await connection.completed()
+        rig.over.clear()
+        connection.exchange = None
+        del connection, exchange
+        await settle()
+        assert [kept for kept in gc.get_objects() if isinstance(kept, Collected)] == []
+        await finish(rig, worker, http.body_temp_path)
+
+    gc.collect()
+    gc.disable()
+    try:
+        run(test())
+    finally:
+        gc.enable()

@@ -21,6 +21,7 @@ from bridge.ipc.stream import Event, State
 from bridge.router.application import Application
 from bridge.router.framing import Framing
 from bridge.router.process import FILES_OF_WORKER
+from bridge.router.worker_port import WorkerPort
 from tests.router.rig import (
     GEOMETRIES,
     FakeConnection,
@@ -310,3 +311,30 @@ def test_a_router_that_makes_no_sense(message: dict[str, Any], caplog: pytest.Lo
 
     run(test())
     assert "leaving the router" in caplog.text
+
+
+def test_the_memory_of_the_dead_goes_with_them(memory: config.Memory) -> None:
+    """Nothing holds on to a worker that is gone, a timer as little as a cycle that the collector would have to find."""
+
+    async def test() -> None:
+        rig = Rig(memory)
+        worker = rig.worker(echo)
+        connection = rig.request(b"x")[0]
+        await connection.completed()
+        rig.worker(echo)
+        await settle()
+        worker.die()
+        await until(lambda: worker.number not in rig.application.workers)
+        rig.over.clear()
+        connection.exchange = None
+        await settle()
+        kept = [each.number for each in gc.get_objects() if isinstance(each, WorkerPort)]
+        assert kept == list(rig.application.workers)
+        await rig.close()
+
+    gc.collect()
+    gc.disable()
+    try:
+        run(test())
+    finally:
+        gc.enable()
