@@ -1,74 +1,88 @@
 /*
- * The hunt for a lost wake-up of memory: a claimant that fails, asks, fails again and sleeps is rung by the release
- * that comes. A wait of five seconds is a lost wake-up.
+ * The hunt for a lost wake-up of memory, between threads and between processes: a claimant that fails, asks, fails again
+ * and sleeps is rung by the release that comes.
  */
 
-#include "check.h"
+#include "beside.h"
 
-#include <errno.h>
-#include <pthread.h>
-#include <sched.h>
-#include <semaphore.h>
-#include <time.h>
-
-#define ROUNDS 15000
+/* What is shared beside the map. */
+struct notes {
+    sem_t bell;
+    _Atomic uint64_t handed; /* run in the releaser's hands: first + 1 << 32 | chunks, 0 = none */
+    _Atomic uint32_t slept;
+};
 
 static struct world world;
 static void *memory;
-static sem_t bell;
-static _Atomic uint64_t handed; /* run in the releaser's hands: first << 32 | chunks, 0 = none */
+static struct notes *notes;
+static uint32_t rounds;
 
-static void *releaser(void *argument) {
+static void *release_all(void *argument) {
     bridge_chunk_map map;
+    uint32_t seed = rounds;
     CHECK_SAME(bridge_chunk_map_open(&map, memory, world.chunks, ROUTER, 0), 0);
-    for (uint32_t round = 0; round < ROUNDS; round++) {
+    for (uint32_t round = 0; round < rounds; round++) {
         uint64_t run;
-        while ((run = handed) == 0) {
+        while ((run = notes->handed) == 0) {
             sched_yield();
         }
-        handed = 0;
+        notes->handed = 0;
+        pause_randomly(&seed, &map.shared->version);
         uint32_t first = (uint32_t)(run >> 32) - 1, chunks = (uint32_t)run;
         CHECK_SAME(bridge_chunk_map_release(&map, first, chunks, WORKER), chunks);
+        pause_randomly(&seed, &map.shared->version);
         if (bridge_chunk_map_take_waiting(&map)) {
-            sem_post(&bell);
+            pause_randomly(&seed, &map.shared->version);
+            sem_post(&notes->bell);
         }
     }
     return argument;
 }
 
-static int64_t claim_or_wait(bridge_chunk_map *map) {
+static int64_t claim_or_wait(bridge_chunk_map *map, uint32_t *seed) {
     int64_t first;
     while ((first = bridge_chunk_map_claim(map, world.chunks)) < 0) {
+        pause_randomly(seed, &map->shared->version);
         (void)bridge_chunk_map_wait(map);
+        pause_randomly(seed, &map->shared->version);
         first = bridge_chunk_map_claim(map, world.chunks);
         if (first >= 0) {
             return first;
         }
-        struct timespec until;
-        clock_gettime(CLOCK_REALTIME, &until);
-        until.tv_sec += 5;
-        while (sem_timedwait(&bell, &until) != 0) {
-            CHECK(errno != ETIMEDOUT);
-        }
+        notes->slept++;
+        await_bell(&notes->bell, "claimant");
     }
     return first;
+}
+
+static void hunt(bool process) {
+    bridge_chunk_map map;
+    uint32_t seed = 1;
+    CHECK_SAME(bridge_chunk_map_open(&map, memory, world.chunks, WORKER, 1), 0);
+    new_bell(&notes->bell);
+    struct beside releaser = start(process, release_all, NULL);
+    for (uint32_t round = 0; round < rounds; round++) {
+        int64_t first = claim_or_wait(&map, &seed);
+        notes->handed = ((uint64_t)first + 1) << 32 | world.chunks;
+    }
+    join(releaser);
+    CHECK_SAME(bridge_chunk_map_busy(&map), 0);
 }
 
 int main(int argc, char **argv) {
     world = world_of(argc, argv);
     world.chunks = 3;
-    memory = memory_of(bridge_chunk_map_bytes(world.chunks));
-    bridge_chunk_map map;
-    CHECK_SAME(bridge_chunk_map_open(&map, memory, world.chunks, WORKER, 1), 0);
-    sem_init(&bell, 0, 0);
-    pthread_t thread;
-    CHECK_SAME(pthread_create(&thread, NULL, releaser, NULL), 0);
-    for (uint32_t round = 0; round < ROUNDS; round++) {
-        int64_t first = claim_or_wait(&map);
-        handed = ((uint64_t)first + 1) << 32 | world.chunks;
+    rounds = rounds_of(argc, argv, 8000);
+    memory = shared_memory_of(bridge_chunk_map_bytes(world.chunks));
+    notes = shared_memory_of(sizeof *notes);
+    if (wants(argc, argv, "processes")) {
+        hunt(true);
     }
-    pthread_join(thread, NULL);
-    CHECK_SAME(bridge_chunk_map_busy(&map), 0);
-    free(memory);
+    if (wants(argc, argv, "threads")) {
+        hunt(false);
+    }
+    if (argc > 2) {
+        printf("%u\n", notes->slept);
+    }
     return 0;
 }

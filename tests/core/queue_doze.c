@@ -1,62 +1,74 @@
 /*
- * The hunt for a lost wake-up: whoever sleeps on the queue is rung before long if there is anything to take, and
- * whoever waits for room if there is any. A wait of five seconds is a lost wake-up.
+ * The hunt for a lost wake-up, between threads and between processes: whoever sleeps on the queue is rung if there is
+ * anything to take, and whoever waits for room if there is any. Producers push a few messages, with pauses of any
+ * length before each ring, and then nothing until all of them were received: no later ring hides a lost one.
  */
 
-#include "check.h"
-
-#include <errno.h>
-#include <pthread.h>
-#include <sched.h>
-#include <semaphore.h>
-#include <time.h>
+#include "beside.h"
 
 #define PRODUCERS 2
 #define CONSUMERS 3
-#define MESSAGES 15000
+
+/* What is shared beside the queue. */
+struct notes {
+    sem_t bells[CONSUMERS], room_bells[PRODUCERS];
+    _Atomic uint32_t received[PRODUCERS];
+    _Atomic uint64_t sum;
+    _Atomic uint32_t slept, starved;
+};
+
+struct message {
+    uint64_t number, producer;
+};
 
 static struct world world;
 static void *memory;
-static sem_t bells[CONSUMERS], room_bells[PRODUCERS];
-static _Atomic uint32_t received;
-static _Atomic uint64_t sum;
+static struct notes *notes;
+static uint32_t messages; /* of each producer */
 
-static void await_bell(sem_t *bell, const char *who) {
-    struct timespec until;
-    clock_gettime(CLOCK_REALTIME, &until);
-    until.tv_sec += 5;
-    while (sem_timedwait(bell, &until) != 0) {
-        if (errno == ETIMEDOUT) {
-            fprintf(stderr, "lost wake-up: a %s slept with %u of %u received\n", who, received, PRODUCERS * MESSAGES);
-            exit(1);
-        }
-    }
+static const bridge_u32 *somewhere(void) {
+    return &((struct bridge_queue_shared *)memory)->ready;
 }
 
-static void pause_randomly(uint32_t *seed) {
-    *seed = *seed * 1664525u + 1013904223u;
-    if ((*seed >> 24) < 40) {
-        sched_yield();
+static bool all_received(void) {
+    uint32_t received = 0;
+    for (int producer = 0; producer < PRODUCERS; producer++) {
+        received += notes->received[producer];
     }
-    for (uint32_t spin = *seed >> 27; spin > 0; spin--) {
-        (void)bridge_u32_load_relaxed(&((struct bridge_queue_shared *)memory)->ready);
+    return received == PRODUCERS * messages;
+}
+
+static void push(bridge_queue *queue, struct message message, uint32_t *seed) {
+    int64_t result;
+    while ((result = bridge_queue_push(queue, (const uint8_t *)&message, sizeof message)) == BRIDGE_FULL) {
+        notes->starved++;
+        await_bell(&notes->room_bells[message.producer], "producer");
+    }
+    CHECK(result >= 0 && result <= CONSUMERS);
+    pause_randomly(seed, somewhere());
+    if (result > 0) {
+        sem_post(&notes->bells[result - 1]);
     }
 }
 
 static void *produce(void *argument) {
-    uint32_t producer = (uint32_t)(uintptr_t)argument, seed = producer + 7;
+    uint32_t producer = (uint32_t)(uintptr_t)argument, seed = producer + 7, sent = 0;
     bridge_queue queue = open_queue(memory, world, (uint16_t)(10 + producer));
-    for (uint64_t number = 1; number <= MESSAGES; number++) {
-        int64_t result;
-        while ((result = push_number(&queue, number)) == BRIDGE_FULL) {
-            await_bell(&room_bells[producer], "producer");
+    while (sent < messages) {
+        uint32_t chance = next_random(&seed) % 16;
+        uint32_t most = chance == 0 ? 2 * world.geometry.capacity : chance < 8 ? 1 : 5;
+        for (uint32_t burst = 1 + next_random(&seed) % most; burst > 0 && sent < messages; burst--) {
+            push(&queue, (struct message){++sent, producer}, &seed);
         }
-        CHECK(result >= 0 && result <= CONSUMERS);
-        pause_randomly(&seed);
-        if (result > 0) {
-            sem_post(&bells[result - 1]);
+        int64_t begun = seconds_now();
+        while (notes->received[producer] < sent) {
+            if (seconds_now() > begun + PATIENCE) {
+                fprintf(stderr, "lost wake-up: all consumers sleep beside %u messages\n",
+                        sent - notes->received[producer]);
+                exit(1);
+            }
+            sched_yield();
         }
-        pause_randomly(&seed);
     }
     close_queue(&queue);
     return NULL;
@@ -65,47 +77,67 @@ static void *produce(void *argument) {
 static void *consume(void *argument) {
     uint32_t waiter = (uint32_t)(uintptr_t)argument, seed = waiter;
     bridge_queue queue = open_queue(memory, world, (uint16_t)(20 + waiter));
-    while (received < PRODUCERS * MESSAGES) {
+    while (!all_received()) {
         int64_t result = bridge_queue_drain(&queue, 2);
         CHECK(result >= 0);
         for (uint32_t index = 0; index < COUNT_OF(result); index++) {
-            sum += number_at(&queue, index);
+            struct message message;
+            memcpy(&message, queue.batch + (size_t)index * queue.stride + BRIDGE_BATCH_HEADER, sizeof message);
+            notes->sum += message.number;
+            notes->received[message.producer]++;
         }
-        received += COUNT_OF(result);
         for (int producer = 0; STARVED_OF(result) && producer < PRODUCERS; producer++) {
-            sem_post(&room_bells[producer]);
+            sem_post(&notes->room_bells[producer]);
         }
-        pause_randomly(&seed);
-        if (COUNT_OF(result) == 0 && received < PRODUCERS * MESSAGES && bridge_queue_doze(&queue, waiter) == 1) {
-            if (received < PRODUCERS * MESSAGES) {
-                await_bell(&bells[waiter], "consumer");
+        pause_randomly(&seed, somewhere());
+        if (COUNT_OF(result) == 0 && !all_received() && bridge_queue_doze(&queue, waiter) == 1) {
+            pause_randomly(&seed, somewhere());
+            if (!all_received()) {
+                notes->slept++;
+                sleep_on(&notes->bells[waiter]); /* how long, the producers watch */
             }
             bridge_queue_rouse(&queue, waiter);
         }
     }
     for (int other = 0; other < CONSUMERS; other++) {
-        sem_post(&bells[other]); /* all is received: nobody else will be rung */
+        sem_post(&notes->bells[other]); /* all is received: nobody else will be rung */
     }
     close_queue(&queue);
     return NULL;
 }
 
-int main(int argc, char **argv) {
-    world = world_of(argc, argv);
-    memory = new_queue(world, 0);
-    pthread_t threads[PRODUCERS + CONSUMERS];
-    for (uintptr_t index = 0; index < CONSUMERS; index++) {
-        sem_init(&bells[index], 0, 0);
-        CHECK_SAME(pthread_create(&threads[index], NULL, consume, (void *)index), 0);
-    }
+static void hunt(bool process) {
+    struct beside others[PRODUCERS + CONSUMERS];
+    CHECK_SAME(bridge_queue_create(memory, &world.geometry, (uint64_t)0 - messages), 0);
+    memset(notes->received, 0, sizeof notes->received);
+    notes->sum = 0;
     for (uintptr_t index = 0; index < PRODUCERS; index++) {
-        sem_init(&room_bells[index], 0, 0);
-        CHECK_SAME(pthread_create(&threads[CONSUMERS + index], NULL, produce, (void *)index), 0);
+        new_bell(&notes->room_bells[index]);
+        others[index] = start(process, produce, (void *)index);
+    }
+    for (uintptr_t index = 0; index < CONSUMERS; index++) {
+        new_bell(&notes->bells[index]);
+        others[PRODUCERS + index] = start(process, consume, (void *)index);
     }
     for (int index = 0; index < PRODUCERS + CONSUMERS; index++) {
-        pthread_join(threads[index], NULL);
+        join(others[index]);
     }
-    CHECK_SAME(sum, (uint64_t)PRODUCERS * MESSAGES * (MESSAGES + 1) / 2);
-    free(memory);
+    CHECK_SAME(notes->sum, (uint64_t)PRODUCERS * messages * (messages + 1) / 2);
+}
+
+int main(int argc, char **argv) {
+    world = world_of(argc, argv);
+    messages = rounds_of(argc, argv, 16000) / PRODUCERS;
+    memory = shared_memory_of(bridge_queue_bytes(&world.geometry));
+    notes = shared_memory_of(sizeof *notes);
+    if (wants(argc, argv, "processes")) {
+        hunt(true);
+    }
+    if (wants(argc, argv, "threads")) {
+        hunt(false);
+    }
+    if (argc > 2) {
+        printf("%u %u\n", notes->slept, notes->starved);
+    }
     return 0;
 }
