@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from tests.figures.figure import Figure
+from tests.figures.kills import KILLS
 from tests.figures.overload import OVERLOAD
+from tests.figures.races import RACES
 
-FIGURES: tuple[Figure, ...] = (OVERLOAD,)
+FIGURES: tuple[Figure, ...] = (RACES, KILLS, OVERLOAD)
