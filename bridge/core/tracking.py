@@ -30,7 +30,7 @@ class Tracking(Numbers):
         create: lay all words out as FREE; False joins.
     """
 
-    __slots__ = ("_handle", "_owner", "_pins", "_states", "_words")
+    __slots__ = ("_handle", "_owner", "_pins", "_states", "_version", "_versions", "_words")
 
     @staticmethod
     def bytes_needed(slots: int) -> int:
@@ -47,6 +47,8 @@ class Tracking(Numbers):
         self._words = memoryview(memory)[offset + self.bytes_needed(0) : offset + self.bytes_needed(slots)].cast("Q")
         if lib.bridge_tracking_open(self._handle, address, slots, owner, create) < 0:
             raise RemoteProtocolError("the memory holds no tracking words of this version")
+        self._versions = memoryview(memory)[offset : offset + 4].cast("I")
+        self._version = self._versions[0]
 
     def arm(self, slot: int) -> int:
         """Make a free or finished slot QUEUED in its next generation: the stream, or LOST if it is in use."""
@@ -83,6 +85,10 @@ class Tracking(Numbers):
         stream is told by `move` or `answer`.
         """
         return self._states[stream & _SLOT] in _CANCELLED
+
+    def intact(self) -> bool:
+        """Whether others can still join: what they look at first is as it was."""
+        return self._versions[0] == self._version
 
     def held_by(self, stream: int, owner: int) -> bool:
         """Whether a stream's slot carries this owner, as far as a plain look can tell; as `cancelled`."""

@@ -255,6 +255,7 @@ class Application(Admission):
         if port.limit:
             self._remains[port.number] = port.pid
             self.loop.call_later(REMAINS, self._end_remains, port.number, port.pid)  # not the port: its memory goes now
+            self.look()  # it may have found the shared memory damaged
 
     def _end_remains(self, number: int, pid: int) -> None:
         if self._remains.get(number) == pid:
@@ -312,8 +313,6 @@ class Application(Admission):
 
     def look(self) -> None:
         """See whether the shared memory can be what the workers have made of it; called every second."""
-        if not self.exchanges:
-            return
         watch = self._generation.watch
         reason = watch.look(self.loop.time(), self.exchanges, self.workers)
         if reason:
@@ -346,6 +345,8 @@ class Application(Admission):
         for port in list(self.workers.values()):
             self._part(port)
             self._on_cut(port.number, reason)
+        for number, pid in list(self._remains.items()):
+            self._end_remains(number, pid)  # it has seen the damage before us
         published = dict(self.exchanges)
         self.exchanges.clear()
         self._generation.close()

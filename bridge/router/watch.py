@@ -78,6 +78,8 @@ class Watch:
             taken = self._queue.audit()
         except RemoteProtocolError:
             return "its queue holds what no worker leaves there"
+        if not self._tracking.intact():
+            return "its tracking words cannot be joined any more"
         odd: list[tuple[str, int]] = [] if taken is None else [(_KEPT, taken)]
         queued: list[int] = []
         overtaken = 0

@@ -88,6 +88,13 @@ static void finds_a_tail_that_was_moved(void) {
     end();
 }
 
+static void finds_another_version(void) {
+    begin(0);
+    bridge_u32_store_relaxed(&memory->version, 7);
+    CHECK_SAME(bridge_queue_audit(&router), BRIDGE_FAULT);
+    end();
+}
+
 static void finds_words_that_nobody_writes(void) {
     const uint64_t garbage[] = {0, 1, (uint64_t)7 << 16, UINT64_MAX, (uint64_t)5 << 24, (uint64_t)2 << 16 | WORKER};
     for (size_t index = 0; index < sizeof garbage / sizeof *garbage; index++) {
@@ -106,6 +113,7 @@ int main(int argc, char **argv) {
     names_the_oldest_message_that_is_held();
     finds_a_head_that_has_passed_a_message();
     finds_a_tail_that_was_moved();
+    finds_another_version();
     finds_words_that_nobody_writes();
     return 0;
 }

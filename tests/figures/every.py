@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from tests.figures.figure import Figure
+from tests.figures.hostile import HOSTILE
 from tests.figures.kills import KILLS
 from tests.figures.overload import OVERLOAD
 from tests.figures.races import RACES
 
-FIGURES: tuple[Figure, ...] = (RACES, KILLS, OVERLOAD)
+FIGURES: tuple[Figure, ...] = (RACES, KILLS, OVERLOAD, HOSTILE)

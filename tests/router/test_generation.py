@@ -104,6 +104,26 @@ def test_a_tail_that_was_moved(memory: config.Memory) -> None:
     run(test())
 
 
+def test_a_worker_that_leaves_damaged_memory(memory: config.Memory) -> None:
+    """Who finds the queue damaged leaves, and that is looked into at once, also while nothing is under way."""
+
+    async def test() -> None:
+        rig = Rig(memory)
+        worker = rig.worker()
+        await until(lambda: rig.ready)
+        os.pwrite(rig.application._generation.block, (1 << 20).to_bytes(8, "little"), 256)
+        worker.attached.turn()
+        await until(lambda: worker.lost)
+        before = rig.application._generation
+        await until(lambda: rig.application._generation is not before)
+        rig.worker(echo, number=9)
+        connection, _ = rig.request()
+        await connection.completed()
+        await rig.close()
+
+    run(test())
+
+
 def test_a_word_that_is_not_final(memory: config.Memory) -> None:
     """A slot that cannot be used again gives the generation up; the next request runs in another one."""
 

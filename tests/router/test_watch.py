@@ -130,6 +130,14 @@ def test_a_damaged_queue(side: Side) -> None:
     assert "its queue" in side.look()
 
 
+@pytest.mark.parametrize("which", ["memory", "words"])
+def test_what_cannot_be_joined(side: Side, which: str) -> None:
+    """Where no new worker could join, that is noticed although nothing is under way."""
+    assert side.look() == ""
+    getattr(side, which)[1] = 1
+    assert side.look()
+
+
 def test_a_message_that_has_vanished(side: Side) -> None:
     """A request is never overtaken for long: its message was taken out of the queue, and nobody has claimed it."""
     side.publish(0)
