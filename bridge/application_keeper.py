@@ -28,13 +28,15 @@ from bridge.supervised import RETRY, Supervised
 DEBOUNCE = 0.1  #: seconds: files saved together are one reload
 QUIET = 10.0  #: seconds in which the same failure is not said a second time
 LEAST_IDS = 32
+MOST_NEWS = 16  #: messages of one worker that are read at once
+MOST_FILES = 16384  #: whose changes are remembered
 
 
 class Place(NamedTuple):
     """Where an application's workers and news go.
 
     Args:
-        page: the status page.
+        page: the application's own status page, whose rows are those of its workers.
         first: the first worker id.
         patient: it is not the only one, so a failed start is not the end.
         where: the addresses whose requests it gets, for the log.
@@ -95,7 +97,7 @@ class ApplicationKeeper(Supervised):
         self._graceful = True
         self._explained: set[int] = set()  # dead workers that said themselves why they could not start
         self._former: list[set[int]] = []  # for each reload the workers that may still take a request
-        self._seen_changes: dict[str, int] = {}
+        self._seen_changes: dict[str, object] = {}
         self._reload_due = False
         self._last_failure: tuple[str, list[str]] = ("", [])
         self._said_at = float("-inf")
@@ -124,13 +126,14 @@ class ApplicationKeeper(Supervised):
             "first_worker": free_range(self.members, size, self._place.first),
             "workers": size,
             "rows": self._place.page.rows,
+            "first_row": self._place.page.first,
         }
         child.configure(message, config.to_json(self.application), [self._place.page.fd])
 
     def on_message(self, child: Child, message: dict[str, Any], fds: list[int]) -> None:
         """A worker was forked or has ended, or a reload is over."""
         if message["type"] == "worker":
-            link = Link.adopt(fds[0])
+            link = Link.adopt(fds[0], sender=message["pid"])
             member = Member(message["worker"], message["pid"], link, child, self.application.name)
             self.members[member.number] = member
             self.loop.watch(member.link, lambda: self._read_member(member))
@@ -178,14 +181,21 @@ class ApplicationKeeper(Supervised):
         return bool(found)
 
     def _read_member(self, member: Member) -> None:
-        if not read_all(member.link, lambda message, fds: self._on_member(member, message, fds)):
+        if not read_all(member.link, lambda message, fds: self._on_member(member, message, fds), MOST_NEWS):
             self.loop.forget(member.link)
             if member.pidfd is None:
                 self._drop(member)
+            else:  # it is dying; or it is broken, and nobody could tell it to leave any more
+                self.loop.after(RETRY, partial(member.kill, signal.SIGKILL))
 
     def _on_member(self, member: Member, message: dict[str, Any], fds: list[int]) -> None:
         report = read_report(fds)
-        if message["type"] == "ready":
+        kind = message["type"]
+        if kind != "changed":
+            if kind in member.told:
+                raise ValueError(f"worker {member.number} has said {kind!r:.40} before")
+            member.told.add(kind)
+        if kind == "ready":
             member.ready = self._ever_ready = True
             self._last_failure = ("", [])
             if member.prototype is self.child:
@@ -193,19 +203,28 @@ class ApplicationKeeper(Supervised):
             self._set_broken(broken=False)
             self.announce()
             self._relieve()
-        elif message["type"] == "draining":
+        elif kind == "draining":
             member.draining = True
             self._say_reloaded(member.number)
-        elif message["type"] == "failed":
+        elif kind == "failed":
             self._explained.add(member.pid)
             self._failed(str(message["line"]), report)
-        elif message["type"] == "changed" and self._seen_changes.get(message["path"]) != message["stamp"]:
-            # Every worker tells of it; one reload is enough.
-            self._seen_changes[message["path"]] = message["stamp"]
-            if not self._reload_due:
-                self._reload_due = True
-                log.info("%s%s has changed", self._about, message["path"])
-                self.loop.after(DEBOUNCE, self.reload)
+        elif kind == "changed" and self.application.reload:
+            self._changed(str(message["path"]), message["stamp"])
+        else:
+            raise ValueError(f"worker {member.number} has said {kind!r:.40}")
+
+    def _changed(self, path: str, stamp: object) -> None:
+        # Every worker tells of it; one reload is enough.
+        if self._seen_changes.get(path) == stamp:
+            return
+        if len(self._seen_changes) >= MOST_FILES:
+            self._seen_changes.clear()
+        self._seen_changes[path] = stamp
+        if not self._reload_due:
+            self._reload_due = True
+            log.info("%s%s has changed", self._about, path)
+            self.loop.after(DEBOUNCE, self.reload)
 
     def _say_reloaded(self, left: int = 0) -> None:
         """Say so when nobody of the last version takes requests any more; `left`: the worker that has stopped."""
@@ -274,7 +293,7 @@ class ApplicationKeeper(Supervised):
         """The process has ended: read what it said last, then forget it."""
         if self.members.get(member.number) is not member:
             return
-        read_all(member.link, lambda message, fds: self._on_member(member, message, fds))
+        read_all(member.link, lambda message, fds: self._on_member(member, message, fds), MOST_NEWS)
         del self.members[member.number]
         self._say_reloaded(member.number)
         self.loop.forget(member.link)
@@ -347,3 +366,4 @@ class ApplicationKeeper(Supervised):
         super().collect()
         for member in self.members.values():
             member.close()
+        self._place.page.close()

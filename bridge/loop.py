@@ -57,11 +57,19 @@ class Loop:
         self._selector.close()
 
 
-def read_all(link: Link, handle: Callable[[dict[str, Any], list[int]], None]) -> bool:
-    """Hand over every message that is there; False when the link has ended or the other process talks nonsense."""
+def read_all(link: Link, handle: Callable[[dict[str, Any], list[int]], None], most: int | None = None) -> bool:
+    """Hand over every message that is there; False when the link has ended or the other process talks nonsense.
+
+    Args:
+        link: where they come from.
+        handle: takes a message and its files.
+        most: messages, from who is not trusted to send no more than can be read: others have their turn in between.
+    """
+    handled = 0
     try:
-        while received := _receive(link):
+        while handled != most and (received := _receive(link)):
             handle(*received)
+            handled += 1
     except PeerLost:
         return False
     except (RemoteProtocolError, LookupError, ValueError, TypeError) as error:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import fcntl
 import os
 import signal
 from collections.abc import Iterable
@@ -32,6 +33,7 @@ class Member:
 
     Attributes:
         ready: it takes requests, or has.
+        told: kinds of news that it has sent.
         draining: it takes no more.
     """
 
@@ -41,6 +43,7 @@ class Member:
     prototype: Child
     application: str = ""
     ready: bool = False
+    told: set[str] = field(init=False, default_factory=set)
     draining: bool = field(init=False, default=False)
     pidfd: int | None = field(init=False, default=None)
     ended: bool = field(init=False, default=False)
@@ -128,10 +131,11 @@ def introduce(member: Introducible, router: Child) -> None:
 
 
 def read_report(fds: list[int]) -> str:
-    """The text in the first of these files, if there is one; closes all of them."""
+    """The text in the first of these memory files, if there is one; closes all of them."""
     text = ""
     for fd in fds:
         with contextlib.suppress(OSError):
+            fcntl.fcntl(fd, fcntl.F_GET_SEALS)  # only memory has an answer: to read it never takes long
             text = text or os.pread(fd, MOST_REPORT, 0).decode(errors="replace")
         os.close(fd)
     return text

@@ -63,13 +63,14 @@ class Supervisor:
         self._quick = False
         self._failure: BridgeError | None = None
         applications = settings.applications.values()
-        self._page = Page.create(FIRST_WORKER + RANGES * sum(map(ids, applications)))
+        self._page = Page.create(FIRST_WORKER)  # of the router alone: who can write a page can write all of it
         self._router = RouterKeeper(router, settings, listeners, self._page, self._loop, self)
         self._applications: list[ApplicationKeeper] = []
         first = FIRST_WORKER
         for application in applications:
             own = [listener.address.url for listener in listeners if listener.application == application.name]
-            place = Place(self._page, first, patient, ", ".join(own) or "no address", settings.log_level)
+            page = Page.create(RANGES * ids(application), first=first)
+            place = Place(page, first, patient, ", ".join(own) or "no address", settings.log_level)
             keeper = ApplicationKeeper(prototype, application, place, self._router, self._loop, self)
             self._applications.append(keeper)
             first += RANGES * ids(application)

@@ -66,6 +66,8 @@ class Server:
             time.sleep(0.01)
         self.note("ready")
         self.control.send({"type": "ready"})
+        if self.asked("talkative"):
+            self.control.send({"type": "ready"})
         while self.asked("frozen") and os.getppid() != 1:  # an orphan would stand there for ever
             time.sleep(0.01)
         while not self.told and self.turn():

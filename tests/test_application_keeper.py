@@ -104,6 +104,18 @@ def test_a_worker_that_is_killed_while_it_starts(pair: Pair) -> None:
     pair.ended()
 
 
+def test_a_worker_that_talks_nonsense(pair: Pair) -> None:
+    """Who tells main what no worker tells is ended and replaced; nobody else is."""
+    (pair.bad.place / "talkative").touch()
+    pair.start(processes=1)
+    pair.heard("has said 'ready' before")
+    (pair.bad.place / "talkative").unlink()
+    wait_for(lambda: len(pair.bad.pids("ready")) == 2, "another worker")
+    assert not alive(pair.bad.pids("ready")[0])
+    assert len(pair.good.pids("ready")) == 1
+    pair.ended()
+
+
 def test_the_end_of_a_server_with_a_broken_application(pair: Pair) -> None:
     """TERM ends a server also while one of its applications is being tried again."""
     (pair.bad.place / "broken").write_text("Traceback: here\n")

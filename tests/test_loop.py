@@ -60,3 +60,16 @@ def test_read_all_tells_the_end_and_survives_nonsense() -> None:
     assert not read_all(right, handle)
     assert seen == ["a", "b"]
     right.close()
+
+
+def test_read_all_leaves_others_their_turn() -> None:
+    """Of a flood no more is read at once than was asked for; the rest is there for the next turn."""
+    left, right = Link.pair()
+    for _ in range(5):
+        left.send({"type": "a"})
+    seen: list[int] = []
+    for most, sum_then in ((2, 2), (2, 4), (2, 5), (2, 5)):
+        assert read_all(right, lambda *_: seen.append(1), most)
+        assert len(seen) == sum_then
+    left.close()
+    right.close()

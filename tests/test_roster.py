@@ -102,6 +102,17 @@ def test_reports_are_read_and_closed() -> None:
     assert read_report([]) == ""
 
 
+def test_a_report_that_could_take_long_is_not_read() -> None:
+    """What is no memory may make its reader wait: it is closed unread."""
+    reader, writer = os.pipe()
+    os.write(writer, b"text")
+    with open(__file__, "rb") as file:
+        assert read_report([reader, os.dup(file.fileno())]) == ""
+    with pytest.raises(OSError, match="Bad file descriptor"):
+        os.fstat(reader)
+    os.close(writer)
+
+
 def test_a_worker_that_cannot_be_introduced(child: Child, monkeypatch: pytest.MonkeyPatch) -> None:
     """Without files for a link the worker is ended, so that its successor is tried again; main lives."""
 

@@ -12,6 +12,7 @@ import json
 import os
 import socket
 from collections.abc import Iterable, Sequence
+from struct import Struct
 from typing import Any, Self
 
 from bridge.errors import FilesLost, LinkFull, PeerLost, RemoteProtocolError
@@ -19,6 +20,9 @@ from bridge.errors import FilesLost, LinkFull, PeerLost, RemoteProtocolError
 MAX_MESSAGE = 65536  #: bytes
 MAX_DESCRIPTORS = 250  #: files in one message; the kernel's own limit is 253
 _FD = array.array("i").itemsize
+
+_PID = Struct("i")  # at the front of struct ucred
+_ANCILLARY = socket.CMSG_SPACE(12) + socket.CMSG_SPACE(MAX_DESCRIPTORS * _FD)
 
 
 class Link:
@@ -28,23 +32,31 @@ class Link:
     still has to close its own copies. Received files are close-on-exec and belong to the caller.
     """
 
-    __slots__ = ("_socket",)
+    __slots__ = ("_sender", "_socket")
 
-    def __init__(self, sock: socket.socket) -> None:
+    def __init__(self, sock: socket.socket, sender: int | None = None) -> None:
         sock.setblocking(False)
         self._socket = sock
+        self._sender = sender
 
     @classmethod
     def pair(cls) -> tuple[Self, Self]:
-        """Two connected ends, both close-on-exec."""
-        left, right = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-        return cls(left), cls(right)
+        """Two connected ends, both close-on-exec; every message that is received there says who has sent it."""
+        ends = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        for end in ends:
+            end.setsockopt(socket.SOL_SOCKET, socket.SO_PASSCRED, 1)
+        return cls(ends[0]), cls(ends[1])
 
     @classmethod
-    def adopt(cls, fd: int) -> Self:
-        """The end behind an inherited or received descriptor, which the link owns from now on."""
+    def adopt(cls, fd: int, *, sender: int | None = None) -> Self:
+        """The end behind an inherited or received descriptor, which the link owns from now on.
+
+        Args:
+            fd: of one end of a `pair`.
+            sender: process id; the kernel says of each message who has sent it, and others may not. None = anybody.
+        """
         os.set_inheritable(fd, False)
-        return cls(socket.socket(fileno=fd))
+        return cls(socket.socket(fileno=fd), sender)
 
     def fileno(self) -> int:
         """Descriptor to wait for readability on."""
@@ -85,19 +97,23 @@ class Link:
             RemoteProtocolError: the message is too long, or has too many files; they are closed.
         """
         try:
-            data, ancillary, flags, _ = self._socket.recvmsg(
-                MAX_MESSAGE, socket.CMSG_SPACE(MAX_DESCRIPTORS * _FD), socket.MSG_CMSG_CLOEXEC
-            )
+            data, ancillary, flags, _ = self._socket.recvmsg(MAX_MESSAGE, _ANCILLARY, socket.MSG_CMSG_CLOEXEC)
         except BlockingIOError:
             return None
         except (ConnectionError, ValueError) as error:
             raise PeerLost(f"the other process is gone: {error}") from error
         fds = array.array("i")
+        sender = self._sender
         for level, kind, payload in ancillary:
-            if level == socket.SOL_SOCKET and kind == socket.SCM_RIGHTS:
+            if level == socket.SOL_SOCKET and kind == socket.SCM_CREDENTIALS:
+                sender = _PID.unpack_from(payload)[0]
+            elif level == socket.SOL_SOCKET and kind == socket.SCM_RIGHTS:
                 fds.frombytes(payload[: len(payload) - len(payload) % _FD])
         if not data and not fds:
             raise PeerLost("the other process has closed its end")
+        if self._sender not in (None, sender):
+            close_all(fds)
+            raise RemoteProtocolError(f"a message on a link was sent by process {sender}, to whom it was not given")
         if flags & (socket.MSG_TRUNC | socket.MSG_CTRUNC):
             close_all(fds)
             # The kernel drops files that find no room here: in the buffer, or, if that was not full, in this process.

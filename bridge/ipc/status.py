@@ -1,4 +1,6 @@
-"""The status page: shared memory with a row of counters for every process, written by that process alone.
+"""A status page: shared memory with a row of counters for each process, written by that process alone.
+
+The router has one, and the workers of each application have one: whoever has mapped it can write all of it.
 
 Memory layout, in bytes: a header of 128 (magic "bridgeST", layout version, row count), then rows of 128, which
 are 16 words of 64 bits each. Words are written and read whole (an aligned 8-byte copy) and carry no ordering:
@@ -92,17 +94,19 @@ class Page:
     Args:
         fd: descriptor of the memory; the page owns it.
         rows: how many; checked against the header unless `create`.
+        first: number of the first row.
         create: True for main, which writes the header.
 
     Raises:
         RemoteProtocolError: this is no status page of this layout, or a smaller one.
     """
 
-    __slots__ = ("_words", "fd", "rows")
+    __slots__ = ("_words", "fd", "first", "rows")
 
-    def __init__(self, fd: int, rows: int, *, create: bool = False) -> None:
+    def __init__(self, fd: int, rows: int, *, first: int = 0, create: bool = False) -> None:
         self.fd = fd
         self.rows = rows
+        self.first = first
         memory = map_memory(fd, ROW * (rows + 1))
         if create:
             _HEADER.pack_into(memory, 0, MAGIC, LAYOUT, rows)
@@ -111,9 +115,9 @@ class Page:
         self._words = memoryview(memory).cast("Q")
 
     @classmethod
-    def create(cls, rows: int, *, memfd: bool = True) -> Self:
+    def create(cls, rows: int, *, first: int = 0, memfd: bool = True) -> Self:
         """A new page with `rows` unused rows."""
-        return cls(create_memory(ROW * (rows + 1), memfd=memfd), rows, create=True)
+        return cls(create_memory(ROW * (rows + 1), memfd=memfd), rows, first=first, create=True)
 
     def row(self, number: int) -> Row:
         """The row of process `number`.
@@ -121,10 +125,11 @@ class Page:
         Raises:
             IndexError: there is no such row.
         """
-        if not 0 <= number < self.rows:
-            raise IndexError(f"row {number} of {self.rows}")
+        index = number - self.first
+        if not 0 <= index < self.rows:
+            raise IndexError(f"row {number} of {self.rows}, from {self.first}")
         words = ROW // 8
-        return Row(self._words[(number + 1) * words : (number + 2) * words])
+        return Row(self._words[(index + 1) * words : (index + 2) * words])
 
     def close(self) -> None:
         """Close the descriptor; the mapping lives as long as somebody holds a row."""

@@ -242,7 +242,9 @@ class Router:
         if kind == "configure":
             self._configure(message, fds)
         elif kind == "worker":
-            self._applications[message["application"]].introduce(message["worker"], message["pid"], Link.adopt(fds[0]))
+            self._applications[message["application"]].introduce(
+                message["worker"], message["pid"], Link.adopt(fds[0], sender=message["pid"])
+            )
         elif kind == "gone":
             self._applications[message["application"]].gone(message["worker"], message["pid"])
         elif kind == "broken":

@@ -250,7 +250,7 @@ def main(fd: int, server: Callable[..., Server] | None = None) -> None:
     application = replace(application, name=name)
     ids = range(message["first_worker"], message["first_worker"] + message["workers"])
     try:
-        App(application, link, Page(page_fd, message["rows"]), ids, server).run()
+        App(application, link, Page(page_fd, message["rows"], first=message["first_row"]), ids, server).run()
     finally:
         link.close()
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import array
 import contextlib
 import os
 import resource
@@ -179,3 +180,32 @@ def test_adopted_link_is_closed_on_exec() -> None:
     assert link.receive() == ({}, [])
     link.close()
     left.close()
+
+
+def test_a_message_of_another_process(pair: tuple[Link, Link]) -> None:
+    """The kernel says who has sent a message: what others send is refused, and its files are closed."""
+    left, right = pair
+    mine = Link.adopt(os.dup(right.fileno()), sender=os.getpid())
+    left.send({"type": "a"})
+    assert mine.receive() == ({"type": "a"}, [])
+    pid = os.fork()
+    if not pid:
+        left.send({"type": "b"}, [0])
+        os._exit(0)
+    os.waitpid(pid, 0)
+    before = os.listdir("/proc/self/fd")
+    with pytest.raises(RemoteProtocolError, match=f"sent by process {pid}, to whom it was not given"):
+        mine.receive()
+    assert os.listdir("/proc/self/fd") == before
+    mine.close()
+
+
+def test_more_files_than_a_link_carries(pair: tuple[Link, Link]) -> None:
+    """As many files as the kernel lets through are still too many, and are closed."""
+    left, right = pair
+    rights = [(socket.SOL_SOCKET, socket.SCM_RIGHTS, array.array("i", [0] * 253))]
+    left._socket.sendmsg([b"{}"], rights)
+    before = os.listdir("/proc/self/fd")
+    with pytest.raises(RemoteProtocolError, match="longer"):
+        right.receive()
+    assert os.listdir("/proc/self/fd") == before

@@ -43,6 +43,7 @@ class Prototype:
             "first_worker": 2,
             "workers": 64,
             "rows": 66,
+            "first_row": 0,
         }
         self.child.configure(message, config.to_json(settings), [self.page.fd])
 
