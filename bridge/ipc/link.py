@@ -114,7 +114,7 @@ class Link:
         if self._sender not in (None, sender):
             close_all(fds)
             raise RemoteProtocolError(f"a message on a link was sent by process {sender}, to whom it was not given")
-        if flags & (socket.MSG_TRUNC | socket.MSG_CTRUNC):
+        if flags & (socket.MSG_TRUNC | socket.MSG_CTRUNC) or len(fds) > MAX_DESCRIPTORS:
             close_all(fds)
             # The kernel drops files that find no room here: in the buffer, or, if that was not full, in this process.
             if flags & socket.MSG_TRUNC or len(fds) >= MAX_DESCRIPTORS:

@@ -28,11 +28,13 @@ from bridge.ipc.message import (
     FILE,
     HEADER,
     LAST,
+    RECORD,
     RESPONSE,
     TAKEN,
     UNKNOWN,
     WANT,
 )
+from bridge.ipc.record import MAGIC, PREFIX
 
 KINDS = (RESPONSE, DATA, WANT, ABORT, TAKEN, BATON)
 _WORDS = 128  # where the words of tracking memory begin
@@ -273,14 +275,33 @@ def flood_descriptors(ends: Ends) -> None:
 
 
 def send_files(ends: Ends) -> None:
-    """Files for whatever stream there is, and answers that need them."""
+    """Files with answers that cannot have any, and of kinds that cannot be sent."""
     with open("/dev/zero", "rb") as device, open(__file__, "rb") as file:
         for stream in ends.streams:
-            fd = ends.random.choice((device, file)).fileno()
-            ends.port.link.send({"type": "file", "stream": stream}, [fd])
-            ends.send(HEADER.pack(stream, RESPONSE, 0, 0, 0, UNKNOWN, 200, 0))
             part = struct.pack("<QQ", ends.number(), ends.number())
-            ends.send(HEADER.pack(stream, DATA, FILE | LAST, 0, len(part), 0, 0, 0) + part)
+            message = HEADER.pack(stream, DATA, FILE | LAST, 0, len(part), 0, 0, 0) + part
+            ends.send(HEADER.pack(stream, RESPONSE, 0, 0, 0, UNKNOWN, 200, 0))
+            files = [ends.random.choice((device, file)).fileno()] * ends.random.choice((0, 1, 3))
+            record(ends, message, files)
+
+
+def break_records(ends: Ends) -> None:
+    """Records that contradict one another, of any stream and any length, with markers for others or with none."""
+    for stream in (*ends.streams, ends.random.randrange(1 << 63)):
+        for _ in range(10):
+            fields = (ends.random.randrange(5), ends.random.choice((0, 0, 1)), ends.number(), ends.number(), stream)
+            data = PREFIX.pack(MAGIC, *fields) + ends.random.randbytes(ends.random.randrange(3000))
+            ends.port.link._socket.send(data)
+            ends.send(HEADER.pack(0, RECORD, 0, 0, 0, 0, ends.number(), 0))
+
+
+def record(ends: Ends, message: bytes, files: list[int]) -> None:
+    """Send one record and its marker as they should be."""
+    serial = ends.random.randrange(1 << 32)
+    data = PREFIX.pack(MAGIC, 0, 0, serial, len(message), HEADER.unpack_from(message)[0]) + message
+    rights = [(socket.SOL_SOCKET, socket.SCM_RIGHTS, array.array("i", files))] if files else []
+    ends.port.link._socket.sendmsg([data], rights)
+    ends.send(HEADER.pack(0, RECORD, 0, 0, 0, 0, serial, 0))
 
 
 def hang_up(ends: Ends) -> None:
@@ -373,10 +394,11 @@ OWN = (
     attach_again,
     flood_descriptors,
     send_files,
+    break_records,
     hang_up,
     lend_link,
     garble_main,
     flood_main,
 )
 SHARED = (scribble_words, move_queue, steal, scribble_cells, scribble_block)
-FORBIDDEN = tuple(act for pair in zip(OWN, SHARED * 3, strict=True) for act in pair)
+FORBIDDEN = tuple(act for pair in zip(OWN, SHARED * 4, strict=False) for act in pair)

@@ -69,7 +69,7 @@ def test_rows_may_begin_anywhere() -> None:
     """A page of some processes has their rows and no others."""
     page = Page.create(4, first=10)
     page.row(10).begin(7)
-    assert page.row(10).snapshot()[0] == 7
+    assert page.row(10).words[0] == 7
     for number in (0, 9, 14):
         with pytest.raises(IndexError):
             page.row(number)
