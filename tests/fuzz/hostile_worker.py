@@ -19,7 +19,8 @@ from typing import Any
 from bridge.ipc import handshake
 from bridge.ipc.status import Row
 from bridge.worker.main_link import MainLink
-from tests.fuzz.hostile_acts import FORBIDDEN, HARMLESS, Ends
+from tests.fuzz.ends import Ends
+from tests.fuzz.hostile_acts import FORBIDDEN, HARMLESS
 
 PAUSE = 0.01  #: seconds between two acts
 PATIENCE = 3.0  #: seconds after which an act has had its effect, if it has one
