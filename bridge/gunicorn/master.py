@@ -15,6 +15,7 @@ import os
 import signal
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from functools import partial
 from typing import Any
 
@@ -22,6 +23,7 @@ from gunicorn.errors import HaltServer
 
 from bridge import __version__
 from bridge.child import describe
+from bridge.config import MOST_PROCESSES
 from bridge.errors import BridgeError
 from bridge.gunicorn import settings as settings_of
 from bridge.gunicorn.logs import forward
@@ -31,7 +33,7 @@ from bridge.gunicorn.sockets import close, listener, remember_file
 from bridge.ipc.signals import SignalPipe
 from bridge.ipc.status import Page
 from bridge.loop import Loop, read_all
-from bridge.roster import FIRST_WORKER, read_report
+from bridge.roster import FIRST_WORKER, RANGES, read_report
 from bridge.worker.keeper import POLL, SIGNALS, STARTING, KeptWorker
 
 QUICK = 5.0  #: seconds for a quick end
@@ -71,7 +73,10 @@ class Master(Reloading):
         self._pipe = SignalPipe(SIGNALS)
         self._loop.watch(self._pipe, lambda: None)
         forward(lambda: self.log)
-        self._ids = range(FIRST_WORKER, FIRST_WORKER + max(256, 8 * self.num_workers))
+        self._name = self.cfg.proc_name  # of the application in the router; a HUP does not change it
+        self._room = 0  # workers that the router has room for
+        # As many as a HUP may ask for; rows of the page that nobody has used cost nothing.
+        self._ids = range(FIRST_WORKER, FIRST_WORKER + RANGES * MOST_PROCESSES)
         self._page = Page.create(self._ids.stop)
         self._routers = Routers(self._loop, self._page, self._everybody, self._cut, self._announce)
         for opened in self.LISTENERS:
@@ -101,6 +106,7 @@ class Master(Reloading):
             cfg,
             getattr(self.app, "app_uri", None) or cfg.proc_name,
             self._interface,
+            name=self._name,
             access_in_worker=settings_of.worker_logs_access(cfg, cfg.logger_class),
             environment=os.environ,
         )
@@ -112,7 +118,27 @@ class Master(Reloading):
         listeners = tuple(listener(opened, self.application.name) for opened in self.LISTENERS)
         start = command(self.cfg.uid, self.cfg.gid, initgroups=self.cfg.initgroups)
         grace = self.application.graceful_timeout
-        self._routers.use(Order(settings_of.for_router(self._settings), listeners, start, grace))
+        processes = max(self._room, settings_of.room(self.num_workers))
+        self._use(Order(settings_of.for_router(self._settings, processes), listeners, start, grace))
+
+    def _use(self, order: Order) -> None:
+        self._routers.use(order)
+        self._order = order
+        told = settings_of.application_of(order.settings)
+        self._room, self._threads = told.processes, told.threads
+
+    def _make_room(self) -> None:
+        """Have a router with room for the workers that are about to be started, and its other settings as they are."""
+        processes = settings_of.room(self.num_workers)
+        try:
+            self._use(
+                replace(
+                    self._order,
+                    settings=settings_of.with_seats(self._order.settings, processes, self.application.threads),
+                )
+            )
+        except OSError as error:
+            self.postpone(f"no router with room for more workers can be started: {error}")
 
     # --- waiting --------------------------------------------------------------------------------------------
 
@@ -138,6 +164,15 @@ class Master(Reloading):
         return [number for number in numbers if number in self.SIG_NAMES]
 
     # --- workers --------------------------------------------------------------------------------------------
+
+    def manage_workers(self) -> None:
+        """As `Keeper.manage_workers`, once the router has room for them."""
+        if self.num_workers > MOST_PROCESSES:
+            self.log.error("%d workers are too many: there are %d at most", self.num_workers, MOST_PROCESSES)
+            self.num_workers = MOST_PROCESSES
+        if self.num_workers > self._room or self.application.threads > self._threads:
+            self._make_room()
+        super().manage_workers()
 
     def spawn_worker(self) -> int:
         """Fork a worker and introduce it; 0 when it could not be. The child does not come back from here."""

@@ -14,7 +14,7 @@ import re
 import signal
 import sys
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from bridge import config
@@ -29,6 +29,8 @@ from bridge.worker.backoff import BackOff
 
 MOST_TEXT = 65536  #: bytes of a router's log that are read at once
 RETRY = 1.0  #: seconds
+GENERATIONS = 4  #: of workers that a router has room for
+MOST_WAITERS = 65535  #: threads of all workers that it has room for
 _LINE = re.compile(r"\S+ \S+ \[\d+\] \[(\w+)\] (.*)")
 
 
@@ -56,6 +58,12 @@ class Order:
     command: Sequence[str]
     grace: float  #: seconds that requests have when it is replaced
 
+    @property
+    def room(self) -> int:
+        """Workers that it can take in: of several generations, while one replaces another."""
+        (application,) = self.settings.applications.values()
+        return min(GENERATIONS * application.processes, MOST_WAITERS // application.threads)
+
 
 @dataclass(eq=False, slots=True)
 class Router:
@@ -65,6 +73,9 @@ class Router:
         child: the process.
         order: what it was started for.
         output: read end of the pipe that is its standard error.
+
+    Attributes:
+        known: numbers of the workers that were introduced to it and have not ended.
     """
 
     child: Child
@@ -74,6 +85,7 @@ class Router:
     draining: bool = False
     drained: bool = False
     told_to_quit: bool = False
+    known: set[int] = field(default_factory=set)
 
 
 class Routers:
@@ -115,8 +127,8 @@ class Routers:
             OSError: it cannot be started.
         """
         if order != self._order:
-            self._order = order
             self._start(order)
+            self._order = order
 
     def _start(self, order: Order) -> None:
         read, write = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
@@ -141,7 +153,7 @@ class Routers:
         if not self._own:
             self._tell_files(router)
         for worker in self._known():
-            introduce(worker, router.child)
+            self._introduce(worker, router)
 
     def _start_again(self) -> None:
         if self._ending or self._order is None or self._current is not None:
@@ -164,14 +176,24 @@ class Routers:
         router.child.tell({"type": "files", "files": files})
 
     def introduce(self, worker: Introducible) -> None:
-        """Give this worker and every router links to each other."""
+        """Give this worker and every router that has room for it links to each other."""
         for router in self._alive.values():
+            self._introduce(worker, router)
+
+    @staticmethod
+    def _introduce(worker: Introducible, router: Router) -> None:
+        # One that is full is about to be replaced by one that is not: who has no place there has one here.
+        if len(router.known) < router.order.room:
+            router.known.add(worker.number)
             introduce(worker, router.child)
 
     def gone(self, worker: Introducible) -> None:
         """This worker has ended: a process that it forked may hold its link to a router open."""
         about = {"application": worker.application, "worker": worker.number, "pid": worker.pid}
-        self._tell_all({"type": "gone", **about})
+        for router in self._alive.values():
+            if worker.number in router.known:
+                router.known.discard(worker.number)
+                router.child.tell({"type": "gone", **about})
 
     def reopen(self) -> None:
         """Open the access log anew."""

@@ -160,7 +160,13 @@ def worker_logs_access(cfg: Any, logger_class: type) -> bool:
 
 
 def from_gunicorn(
-    cfg: Any, target: str, interface: str, *, access_in_worker: bool, environment: Mapping[str, str]
+    cfg: Any,
+    target: str,
+    interface: str,
+    *,
+    access_in_worker: bool,
+    environment: Mapping[str, str],
+    name: str | None = None,
 ) -> config.Settings:
     """Bridge's settings of the same meaning.
 
@@ -170,6 +176,7 @@ def from_gunicorn(
         interface: "asgi" or "wsgi".
         access_in_worker: the router writes no access log.
         environment: SCRIPT_NAME is a prefix of all paths, as under gunicorn.
+        name: of the application; None = `proc_name`.
 
     Raises:
         ConfigError: a value is out of Bridge's range.
@@ -184,7 +191,7 @@ def from_gunicorn(
         threads=cfg.threads if interface == "wsgi" else 1,
         root_path=_root(cfg.root_path),
         prefix=_root(environment.get("SCRIPT_NAME", "")) if interface == "wsgi" else "",
-        name=cfg.proc_name,
+        name=name or cfg.proc_name,
         processes=max(1, cfg.workers),
         requests_in_flight=cfg.worker_connections,
         graceful_timeout=float(cfg.graceful_timeout),
@@ -239,13 +246,18 @@ def application_of(settings: config.Settings) -> config.Application:
 MOST_LINE = 65536  #: bytes: what "unlimited" means
 
 
-def for_router(settings: config.Settings) -> config.Settings:
-    """`settings` without what the router does not look at: it is replaced only when the rest changes."""
+def for_router(settings: config.Settings, processes: int) -> config.Settings:
+    """`settings` without what the router does not look at: it is replaced only when the rest changes.
+
+    Args:
+        settings: from `from_gunicorn`.
+        processes: workers that it is to have room for.
+    """
     ours = application_of(settings)
     application = config.Application(
         module="any",
         name=ours.name,
-        processes=max(FEW, ours.processes),
+        processes=processes,
         requests_in_flight=ours.requests_in_flight,
         threads=ours.threads,
         protocol=ours.protocol,
@@ -255,4 +267,16 @@ def for_router(settings: config.Settings) -> config.Settings:
     return replace(settings, applications={ours.name: application}, graceful_timeout=0.0)
 
 
-FEW = 16  #: workers: the router has room for more than so many, whatever it was told
+def with_seats(settings: config.Settings, processes: int, threads: int) -> config.Settings:
+    """The settings of a router with room for at least so many workers of at least so many threads."""
+    ours = application_of(settings)
+    more = replace(ours, processes=max(ours.processes, processes), threads=max(ours.threads, threads))
+    return replace(settings, applications={ours.name: more})
+
+
+def room(workers: int) -> int:
+    """For how many workers a router is to have room: in steps, so that few changes need another router."""
+    return min(max(FEW, 1 << (workers - 1).bit_length()), config.MOST_PROCESSES)
+
+
+FEW = 16  #: workers that any router has room for

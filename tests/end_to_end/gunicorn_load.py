@@ -49,5 +49,5 @@ class Load(threading.Thread):
     def __exit__(self, *_: object) -> None:
         self._over.set()
         self.join()
-        assert self.answers
-        assert self.wrong == []
+        assert self.answers, "nobody has answered"
+        assert self.wrong == [], self.wrong

@@ -10,7 +10,7 @@ import pytest
 
 from tests.end_to_end.gunicorn_load import Load
 from tests.end_to_end.gunicorn_server import ASGI, WSGI, Gunicorn
-from tests.end_to_end.server import until
+from tests.end_to_end.server import APPLICATIONS, until
 from tests.end_to_end.wire import Wire
 
 
@@ -161,3 +161,65 @@ def test_application_of_the_other_kind(target: str, command: tuple[str, ...]) ->
         assert server.main.wait(20) == 3
         server.log.take(rf'\[ERROR\] "{target}" is an? (?:WSGI|ASGI) application[^\n]*\n')
         server.log.rest = ""
+
+
+def together(server: Gunicorn, count: int) -> None:
+    """Have so many requests meet in one worker: none is answered before all of them run."""
+    wires = [Wire(server.address).get("/who") for _ in range(count)]
+    answers = {wire.answer().text for wire in wires}
+    for wire in wires:
+        wire.socket.close()
+    assert len(answers) == count
+
+
+def test_hup_changes_the_number_of_threads() -> None:
+    """More threads and fewer come with a HUP, under load: all of them run requests, and none is lost."""
+    with Gunicorn("threaded:app", config="threads = 1", environment={"TOGETHER": "3"}, command=WSGI) as server:
+        for threads in (3, 1, 3):
+            before = server.workers
+            server.config.write_text(f"threads = {threads}")
+            with Load(server, requests=1):
+                server.hup()
+                server.log.take("reloaded\n")
+                until(lambda before=before: not set(before) & set(server.workers), "the old one is gone")  # type: ignore[misc]
+                until(lambda: len(server.routers) == 1, "and its router")
+        together(server, 3)
+        until(lambda: len(server.workers) == 1, "one worker")  # a router that is about to end has no name any more
+
+
+def test_hup_to_many_workers() -> None:
+    """Workers for whom the router had no room have a new router before they are started."""
+    with Gunicorn("threaded:app", config="workers = 1", command=WSGI) as server:
+        (router,) = server.routers
+        server.config.write_text("workers = 70")
+        with Load(server, requests=1):
+            server.hup()
+            server.log.take("reloaded\n")
+        until(lambda: len(server.workers) == 70, "all are there")
+        until(lambda: len(server.routers) == 1 and server.routers != [router], "one router")
+
+
+def test_ttin_beyond_the_room_of_the_router() -> None:
+    """The router is replaced when the number of workers has outgrown it."""
+    with Gunicorn("threaded:app", "-w", "16", command=WSGI) as server:
+        (router,) = server.routers
+        with Load(server, requests=1):
+            server.main.send_signal(signal.SIGTTIN)
+            until(lambda: len(server.workers) == 17, "one more")
+            until(lambda: len(server.routers) == 1 and server.routers != [router], "one router")
+
+
+def test_hup_changes_the_application() -> None:
+    """Another application of another name serves after a HUP, though the router knew the first by its name."""
+    environment = {"PYTHONPATH": str(APPLICATIONS)}
+    command = (*WSGI, "--chdir", str(APPLICATIONS))
+    with Gunicorn(
+        "", config="wsgi_app = proc_name = 'threaded:app'", environment=environment, command=command
+    ) as server:
+        before = server.workers
+        server.config.write_text("wsgi_app = proc_name = 'wsgi_plain:app'")
+        server.hup()
+        server.log.take("reloaded\n")
+        until(lambda: not set(before) & set(server.workers), "the old one is gone")
+        with Wire(server.address) as wire:
+            assert wire.get("/hello").answer().status == 200

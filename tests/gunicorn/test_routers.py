@@ -100,3 +100,26 @@ def test_an_outdated_router_serves_until_the_newest_does(kept: Routers) -> None:
     assert CHILDREN[0].told == ["configure"]
     serves(kept, CHILDREN[1])
     assert [child.told for child in CHILDREN] == [["configure", "drain"], ["configure"]]
+
+
+def test_workers_without_a_place_at_a_full_router(kept: Routers, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A router is given as many workers as it has room for: it would ask for the end of the next one."""
+    introduced: list[tuple[str, int]] = []
+    monkeypatch.setattr(
+        routers, "introduce", lambda worker, child: introduced.append((child.command[0], worker.number))
+    )
+    small, large = (
+        Order(config.single(config.Application("m", processes=processes)), (), (name,), 1.0)
+        for processes, name in ((1, "small"), (2, "large"))
+    )
+    kept.use(small)
+    workers = [routers.Introduced(number, "m", 100 + number, None, lambda *_: None) for number in range(2, 8)]  # type: ignore[arg-type]
+    kept._known = lambda: workers[:5]
+    for worker in workers[:5]:
+        kept.introduce(worker)
+    assert introduced == [("small", number) for number in (2, 3, 4, 5)]
+    kept.use(large)
+    assert introduced[4:] == [("large", number) for number in (2, 3, 4, 5, 6)]
+    kept.gone(workers[0])
+    kept.introduce(workers[5])
+    assert introduced[9:] == [("small", 7), ("large", 7)]

@@ -12,7 +12,18 @@ from gunicorn.instrument.statsd import Statsd
 
 from bridge.errors import ConfigError
 from bridge.gunicorn import settings
-from bridge.gunicorn.settings import HONOURED, IRRELEVANT, REFUSED, WARNED, for_router, from_gunicorn, judge
+from bridge.gunicorn.settings import (
+    HONOURED,
+    IRRELEVANT,
+    REFUSED,
+    WARNED,
+    for_router,
+    from_gunicorn,
+    judge,
+    room,
+    with_seats,
+)
+from bridge.gunicorn.settings import application_of as settings_of_router
 
 NAMES = {setting.name for setting in KNOWN_SETTINGS}
 
@@ -251,7 +262,20 @@ def test_other_loggers_log_access() -> None:
 
 def test_the_router_stays_when_only_workers_change() -> None:
     """Settings that the router does not look at are no reason for another one; its own are."""
-    plain = for_router(translated())
-    assert plain == for_router(translated(workers=4, timeout=7, graceful_timeout=9))
-    assert plain != for_router(translated(keepalive=9))
-    assert plain != for_router(translated(workers=400))
+    plain = for_router(translated(), 16)
+    assert plain == for_router(translated(workers=4, timeout=7, graceful_timeout=9), 16)
+    assert plain != for_router(translated(keepalive=9), 16)
+    assert plain != for_router(translated(), 32)
+
+
+def test_room_grows_in_steps() -> None:
+    """Few numbers of workers differ in what they ask of the router, and none asks for more than there may be."""
+    assert [room(workers) for workers in (1, 16, 17, 64, 65, 1000, 1024)] == [16, 16, 32, 64, 128, 1024, 1024]
+
+
+def test_seats_are_never_taken_away() -> None:
+    """A router that is to serve old and new workers has room for both kinds."""
+    settings = for_router(translated(interface="wsgi", threads=4), 32)
+    found = settings_of_router(with_seats(settings, 16, 8))
+    assert (found.processes, found.threads) == (32, 8)
+    assert with_seats(settings, 16, 1) == settings
