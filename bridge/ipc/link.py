@@ -11,6 +11,8 @@ import array
 import json
 import os
 import socket
+import stat
+import threading
 from collections.abc import Iterable, Sequence
 from struct import Struct
 from typing import Any, Self
@@ -129,6 +131,23 @@ class Link:
         except OSError:
             pass  # the other end is closed already
 
+    def discard(self) -> None:
+        """End it for both sides, and let go of what has come and nobody has read.
+
+        The kernel would do that when the last end is closed, and could make its process wait (`close_all`).
+        """
+        self.shut()
+        while True:
+            try:
+                received = self.receive_bytes()
+            except (FilesLost, RemoteProtocolError):
+                continue
+            except PeerLost:
+                return
+            if received is None:
+                return
+            close_all(received[1])
+
     def close(self) -> None:
         """Close this end; the other one reads end-of-file once no duplicate is left."""
         self._socket.close()
@@ -151,6 +170,20 @@ def decode(data: bytes, fds: Sequence[int]) -> dict[str, Any]:
 
 
 def close_all(fds: Iterable[int]) -> None:
-    """Close files that came with a message and are not wanted."""
+    """Close files that came with a message and are not wanted; whatever they are, nobody here waits for that.
+
+    To close a socket may take as long as whoever had it before wants it to (SO_LINGER).
+    """
+    slow = []
+    for fd in fds:
+        if stat.S_ISSOCK(os.fstat(fd).st_mode):
+            slow.append(fd)
+        else:
+            os.close(fd)
+    if slow:
+        threading.Thread(target=_close, args=(slow,), daemon=True).start()
+
+
+def _close(fds: list[int]) -> None:
     for fd in fds:
         os.close(fd)

@@ -383,4 +383,5 @@ class WorkerPort:
         self.loop.remove_reader(self.port.bell.fileno())
         self.loop.remove_reader(self.port.link.fileno())
         self.loop.remove_writer(self.port.link.fileno())
+        self.port.link.discard()
         self.port.close()

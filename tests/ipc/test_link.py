@@ -7,6 +7,8 @@ import contextlib
 import os
 import resource
 import socket
+import struct
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -162,7 +164,7 @@ def test_nonsense_is_refused_and_its_files_closed(data: bytes) -> None:
     link = Link(ours)
     before = len(os.listdir("/proc/self/fd"))
     theirs.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 1 << 20)
-    socket.send_fds(theirs, [data], [theirs.fileno()])
+    socket.send_fds(theirs, [data], [0])
     with pytest.raises(RemoteProtocolError):
         link.receive()
     assert len(os.listdir("/proc/self/fd")) == before
@@ -209,3 +211,44 @@ def test_more_files_than_a_link_carries(pair: tuple[Link, Link]) -> None:
     with pytest.raises(RemoteProtocolError, match="longer"):
         right.receive()
     assert os.listdir("/proc/self/fd") == before
+
+
+def lingering() -> socket.socket:
+    """A socket that makes whoever closes it last wait: it has unsent bytes, and time."""
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        sock = socket.create_connection(listener.getsockname())
+        accepted, _ = listener.accept()
+        KEPT.append(accepted)
+    sock.setblocking(False)
+    with contextlib.suppress(BlockingIOError):
+        while True:
+            sock.send(bytes(1 << 20))
+    sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 8))
+    return sock
+
+
+KEPT: list[socket.socket] = []  # other ends of those, until the test is over
+
+
+@pytest.mark.parametrize("read", [True, False])
+def test_nobody_waits_for_a_socket_that_lingers(pair: tuple[Link, Link], read: bool) -> None:
+    """Files that are not wanted are let go of at once, those in messages that nobody has read too."""
+    left, right = pair
+    sock = lingering()
+    left.send_bytes(b"{" if read else b"{}", [sock.fileno()])
+    sock.close()
+
+    def let_go() -> None:
+        if read:
+            with pytest.raises(RemoteProtocolError):
+                right.receive()
+        right.discard()
+        right.close()
+
+    thread = threading.Thread(target=let_go, daemon=True)
+    thread.start()
+    thread.join(3)
+    stuck = thread.is_alive()
+    KEPT.pop().close()
+    thread.join(20)
+    assert not stuck
