@@ -73,6 +73,7 @@ PURE = {  #: decide, and touch nothing: no clock, file, socket, log; of Bridge t
     "bridge.router.tally",
     "bridge.router.route",
     "bridge.worker.answers",
+    "bridge.worker.appetite",
     "bridge.worker.environ",
     "bridge.worker.fields",
     "bridge.worker.scope",

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import time
 from collections.abc import Callable
 
 from bridge.core import BATCH, BATON, CANCELLED, COUNT, FULL, LOST, STARVED, answer
@@ -36,6 +37,7 @@ from bridge.ipc.message import (
 from bridge.ipc.message import BATON as BATON_MESSAGE
 from bridge.ipc.port import WAITER
 from bridge.ipc.stream import Event
+from bridge.worker.appetite import Appetite
 from bridge.worker.loop_link import LoopLink
 from bridge.worker.segments import SegmentUnknown
 from bridge.worker.stream import WorkerStream
@@ -73,6 +75,7 @@ class Attached:
         self._tracking = attachment.tracking
         self._limit = limit
         self._start = start
+        self._appetite = Appetite(time.perf_counter, BATCH)
         self._lost = lost
         self._link = LoopLink(self, attachment)
         self._headless: dict[int, tuple[int, int, int, list[bytes]]] = {}  # requests that wait for their heads
@@ -116,6 +119,8 @@ class Attached:
 
     def _next_turn(self) -> None:
         self._due = False
+        if self._appetite.waits:
+            self._appetite.turned()
         self.turn()
 
     def turn(self) -> None:
@@ -149,7 +154,7 @@ class Attached:
         if self._link.parked:
             self._leave_it()
         elif self._accepting and room > 0:
-            result = self._queue.claim(self._tracking, min(room, BATCH))
+            result = self._queue.claim(self._tracking, min(room, self._appetite.requests))
             count = result & COUNT
             if result > COUNT:
                 self._pass_on(result)
@@ -157,6 +162,7 @@ class Attached:
                 dispatch(self._queue, count, self._on_request)
                 found += count
                 self.taken += count
+                self._appetite.claimed(count)
         else:
             if self._accepting:
                 self._at_limit()

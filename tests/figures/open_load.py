@@ -55,6 +55,20 @@ class _Connection:
             received += data
         return int(received[9:12])
 
+    async def ask_again(self, address: Address, path: bytes) -> int:
+        """The same; where the server has closed the connection behind the last answer, over a new one."""
+        try:
+            status = await self.ask(path)
+        except OSError:
+            status = 0
+        if not status:
+            self.close()
+            self._socket = socket.socket()
+            self._socket.setblocking(False)
+            await self.open(address)
+            status = await self.ask(path)
+        return status
+
     def close(self) -> None:
         """Leave without a word."""
         self._socket.close()
@@ -119,7 +133,7 @@ def kept(
         async def ask(outcome: Outcome) -> None:
             async with free:
                 connection = idle.pop(chance.randrange(len(idle)))
-                outcome.status = await connection.ask(outcome.path)
+                outcome.status = await connection.ask_again(address, outcome.path)
                 outcome.seconds = loop.time() - begun - outcome.came
                 idle.append(connection)
 
