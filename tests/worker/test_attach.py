@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections.abc import Callable
 
 import pytest
 
 from bridge.ipc import handshake
-from bridge.ipc.message import ABORT, BODY, DESCRIPTOR, FILE, HEADER, LAST, SEGMENT
-from bridge.ipc.stream import State
+from bridge.ipc.message import ABORT, BODY, CANCEL, DESCRIPTOR, FILE, HEADER, LAST, SEGMENT
+from bridge.ipc.stream import Event, State
+from bridge.worker.asgi import AsgiApplication
 from bridge.worker.attach import Attached
+from bridge.worker.scope import ScopeBuilder
 from bridge.worker.stream import WorkerStream
+from bridge.worker.types import Receive, Scope, Send
 from tests.ipc.test_link import few_files
 from tests.worker.thread_rig import REQUESTS, RouterSide, pattern
 
@@ -102,3 +106,46 @@ def test_a_segment_that_does_not_exist(caplog: pytest.LogCaptureFixture) -> None
 
         asyncio.run(test())
     assert "unexpected message 'segment'" in caplog.text
+
+
+@pytest.mark.parametrize("waits", [True, False])
+def test_a_cancel_is_heard_in_the_turn_that_takes_it(waits: bool) -> None:
+    """receive() says that the client has left without waiting for anything from outside the loop."""
+    heard: list[str] = []
+    with RouterSide(join=False) as side:
+
+        async def worker() -> None:
+            loop = asyncio.get_running_loop()
+            began = asyncio.Event()
+
+            async def target(scope: Scope, receive: Receive, send: Send) -> None:
+                await receive()
+                began.set()
+                if not waits:
+                    await went_on.wait()
+                heard.append((await receive())["type"])
+                with pytest.raises(OSError, match="left"):
+                    await send({"type": "http.response.start", "status": 200})
+
+            went_on = asyncio.Event()
+            application = AsgiApplication(target, ScopeBuilder(), loop, logging.getLogger("bridge"))
+            attachment = handshake.receive_offer(side.theirs, "1")
+            assert attachment
+            router = Attached(attachment, 4, application.start, lambda _: None)
+            router.open()
+            await began.wait()
+            for _ in range(3):
+                await asyncio.sleep(0)
+            side.tracking.move(stream, Event.CANCEL)
+            side.port.send(HEADER.pack(stream, CANCEL, 0, 0, 0, 0, 0, 0))
+            router.turn()
+            went_on.set()
+            for _ in range(3):  # the future, the one that shields it, the task
+                await asyncio.sleep(0)
+            assert heard == ["http.disconnect"]
+            await application.drain()
+            side.port.link.close()
+            router.close()
+
+        stream = side.publish()
+        asyncio.run(worker())
