@@ -67,6 +67,7 @@ PURE = {  #: decide, and touch nothing: no clock, file, socket, log; of Bridge t
     "bridge.ipc.message",
     "bridge.ipc.head",
     "bridge.ipc.stream",
+    "bridge.router.ceiling",
     "bridge.router.framing",
     "bridge.router.line",
     "bridge.router.pace",

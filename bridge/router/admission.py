@@ -59,6 +59,7 @@ class Admission:
         self.pace = Pace(time.monotonic)
         self.tally = Tally(settings.name)
         self._requests = self.line.requests
+        self._ended = 0  # requests, at the last look
         self._deadlines = Deadlines(self, settings.queue_timeout, settings.limits)
         self._room = 0  # published requests that the workers' limits allow
         self._pumping = False
@@ -119,6 +120,13 @@ class Admission:
             self.tally.unserved += 1
             self.line.left(exchange, self.loop.time())
 
+    def look_at_waiting(self, now: float) -> bool:
+        """Decide about the order of the line, and how much of it is published; True = to be asked again soon."""
+        before, self._ended = self._ended, self.pace.total
+        self.line.look(now, self._ended - before)
+        again = self._look_at_published()
+        return bool(self._requests) or again
+
     def report(self) -> None:
         """Say in the log what was refused and why, if there is something to be said; called every second."""
         now = self.loop.time()
@@ -172,6 +180,10 @@ class Admission:
 
     def _publish(self, exchange: Waiting) -> bool:
         """Hand a request to the workers; False = there is no room for it now."""
+        raise NotImplementedError
+
+    def _look_at_published(self) -> bool:
+        """Whether workers claim what is published to them; True = to be asked again soon."""
         raise NotImplementedError
 
     def _count(self) -> None:

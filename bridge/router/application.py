@@ -24,6 +24,7 @@ from bridge.ipc.record import LONGEST
 from bridge.ipc.segment import Segment
 from bridge.ipc.stream import Event, State
 from bridge.router.admission import Admission, Waiting
+from bridge.router.ceiling import Ceiling
 from bridge.router.disk import Disk
 from bridge.router.generation import Generation
 from bridge.router.turns import Turns
@@ -115,6 +116,9 @@ class Application(Admission):
         self._remains: dict[int, int] = {}  # number and process of who has left, and main has not seen their end
         # A window, and what many tasks may send at the same time when they have all seen some of it free.
         self.most_unacknowledged = 2 * memory.window + memory.chunk_size + 64 * memory.item_size
+        self._ceiling = Ceiling()
+        self._most = 0  # `_room`, if there were no ceiling
+        self._ahead = 0  # requests that lie ready
         self.largest_head = LONGEST - HEADER.size  # bytes
 
     def _begin_generation(self, generation: Generation) -> None:
@@ -234,11 +238,23 @@ class Application(Admission):
 
     def _count(self) -> None:
         limits = [worker.limit for worker in self.workers.values() if worker.limit]
-        ahead = max(self.pace.ahead, len(limits)) if limits else 0
+        ahead = self._ahead = max(self.pace.ahead, len(limits)) if limits else 0
         # What still runs in workers that leave takes no room from the others.
         leaving = sum(worker.leaving for worker in self.workers.values()) if limits else 0
-        self._room = min(SLOTS // 2, sum(limits) + ahead + leaving)
+        self._most = min(SLOTS // 2, sum(limits) + ahead + leaving)
+        self._room = int(min(self._most, self._ceiling.requests))
         self.queue.set_ready(max(1, sum(worker.consumers for worker in self.workers.values() if worker.limit)))
+
+    def _look_at_published(self) -> bool:
+        if self.interface != "asgi":
+            return False  # a thread takes one, and takes it when it can
+        unclaimed: frozenset[int] = frozenset()
+        if self.queue.length():
+            unclaimed = frozenset(filter(self.is_queued, self.exchanges))
+        again = self._ceiling.look(unclaimed, len(self.exchanges) - len(unclaimed), self._ahead, self._most)
+        self._count()
+        self.pump()
+        return again
 
     def gone(self, number: int, pid: int) -> None:
         """Main has seen this worker's end; a process that it left behind may still hold its link open."""

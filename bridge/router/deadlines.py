@@ -1,7 +1,7 @@
 """Who waits too long, and what runs too long: one look at all requests of an application, now and then.
 
 No request has a timer, and one that is answered soon is looked at by nobody. While there are requests a timer looks for
-those whose deadline is over; while some of them wait in the line another one lets that decide about its order. What a
+those whose deadline is over; while some of them wait another one lets the application decide about their order. What a
 request has done is not noted down as it does it: it is compared with what it had done at the last look.
 """
 
@@ -13,7 +13,6 @@ from typing import Any, Protocol
 
 from bridge import config
 from bridge.router.line import Line
-from bridge.router.pace import Pace
 
 LOOK = 0.05  #: seconds between two looks at the line
 PARTS = 16  #: a deadline is noticed about so many parts of it too late, never too early …
@@ -26,7 +25,9 @@ class Owner(Protocol):
     loop: asyncio.AbstractEventLoop
     exchanges: dict[int, Any]
     line: Line[Any]
-    pace: Pace
+
+    def look_at_waiting(self, now: float) -> bool:
+        """Decide about the order of the line, and how much of it is published; True = to be asked again soon."""
 
     def is_queued(self, stream: int) -> bool:
         """Whether no worker has claimed it, as far as shared memory tells."""
@@ -45,10 +46,10 @@ class Deadlines:
 
     Attributes:
         awake: a timer is on its way that looks at all requests; else `wake` is to be called when one comes.
-        looking: the same for the line, and `look`.
+        looking: the same for who waits, and `look`.
     """
 
-    __slots__ = ("_ended", "_interval", "_look", "_owner", "_run", "_runs", "_silence", "_timer", "awake", "looking")
+    __slots__ = ("_interval", "_look", "_owner", "_run", "_runs", "_silence", "_timer", "awake", "looking")
 
     def __init__(self, owner: Owner, queue: float, limits: config.Limits) -> None:
         self.awake = False
@@ -59,7 +60,6 @@ class Deadlines:
         self._interval = min(max(min(queue, self._run, self._silence) / PARTS, SOONEST), LATEST)
         self._timer: asyncio.TimerHandle | None = None
         self._look: asyncio.TimerHandle | None = None
-        self._ended = 0
         #: What runs, if that is limited: when it was first seen, what it had done, when that was seen first.
         self._runs: dict[Any, tuple[float, Any, float]] = {}
 
@@ -69,9 +69,9 @@ class Deadlines:
         self._timer = self._owner.loop.call_later(self._interval, self._sweep)
 
     def look(self) -> None:
-        """A request waits in the line."""
+        """A request waits."""
         self.looking = True
-        self._look = self._owner.loop.call_later(LOOK, self._look_at_line)
+        self._look = self._owner.loop.call_later(LOOK, self._look_at_waiting)
 
     def close(self) -> None:
         """Look no more."""
@@ -98,6 +98,8 @@ class Deadlines:
         self.awake = False
         if requests or owner.exchanges:
             self.wake()
+            if not self.looking:
+                self.look()
 
     def _look_at_runs(self, now: float) -> None:
         owner = self._owner
@@ -114,10 +116,7 @@ class Deadlines:
             else:
                 self._runs[exchange] = (begun, done, since)
 
-    def _look_at_line(self) -> None:
-        owner = self._owner
+    def _look_at_waiting(self) -> None:
         self.looking = False
-        before, self._ended = self._ended, owner.pace.total
-        owner.line.look(owner.loop.time(), self._ended - before)
-        if owner.line.requests:
+        if self._owner.look_at_waiting(self._owner.loop.time()):
             self.look()

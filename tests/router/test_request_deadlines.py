@@ -10,7 +10,6 @@ import pytest
 from bridge import config
 from bridge.router.deadlines import LOOK, PARTS, Deadlines
 from bridge.router.line import Line
-from bridge.router.pace import Pace
 from tests.router.fakes import Clock
 
 
@@ -47,10 +46,14 @@ class Owner:
         self.call_later = self.clock.call_later
         self.exchanges: dict[int, Any] = {}
         self.line: Line[Any] = Line(queue)
-        self.pace = Pace(self.clock)
         self.queued: set[int] = set()
         self.queue = queue
         self.deadlines = Deadlines(self, queue, config.Limits(**limits))
+
+    def look_at_waiting(self, now: float) -> bool:
+        """Let the line look."""
+        self.line.look(now, 0)
+        return bool(self.line.requests)
 
     def is_queued(self, stream: int) -> bool:
         """As the test has said."""

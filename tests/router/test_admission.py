@@ -1,0 +1,162 @@
+"""Admission: which requests are published, which of them wait, and which are refused."""
+
+from __future__ import annotations
+
+import asyncio
+
+import pytest
+
+from bridge import config
+from bridge.router.framing import Framing
+from tests.router.rig import Rig, echo, reply, run, settle, until
+
+UPLOAD = Framing(size=100_000)
+
+
+def test_no_worker_in_time() -> None:
+    """What waits longer than the queue timeout is refused with 503 and advice to come back."""
+
+    async def test() -> None:
+        rig = Rig(queue_timeout=0.05)
+        connection, exchange = rig.request()
+        other, _ = rig.request(b"x" * 10, complete=False, framing=UPLOAD)
+        await until(lambda: connection.ended and other.ended)
+        assert connection.refused == other.refused == (503, 1)
+        assert exchange.status == 503
+        assert rig.over[0] is exchange
+        await rig.idle()
+        await rig.close()
+
+    run(test())
+
+
+def test_no_worker_that_looks_in_time() -> None:
+    """A published request that a busy worker does not take is refused as well, and never runs."""
+
+    async def test() -> None:
+        rig = Rig(queue_timeout=0.05)
+        worker = rig.worker(limit=1)
+        running, _ = rig.request()
+        await until(lambda: worker.streams)
+        ahead, _ = rig.request()
+        assert not rig.application.waiting
+        await until(lambda: ahead.ended)
+        assert ahead.refused == (503, 1)
+        assert not running.ended
+        reply(worker.streams[0])
+        await until(lambda: running.complete)
+        await settle()
+        assert len(worker.streams) == 1
+        await rig.idle()
+        await rig.close()
+
+    run(test())
+
+
+def test_a_line_that_is_full() -> None:
+    """A request that finds too many before it is refused at once, and counted."""
+
+    async def test() -> None:
+        rig = Rig(limits=config.Limits(queue_length=2))
+        pairs = [rig.request() for _ in range(3)]
+        assert [connection.refused for connection, _ in pairs] == [None, None, (503, 1)]
+        assert rig.application.tally.turned_away == 1
+        rig.worker(echo)
+        await until(lambda: pairs[1][0].complete)
+        await rig.idle()
+        await rig.close()
+
+    run(test())
+
+
+def test_a_line_that_is_full_and_stands() -> None:
+    """Where the newest is next, the oldest makes room for it."""
+
+    async def test() -> None:
+        rig = Rig(limits=config.Limits(queue_length=2))
+        pairs = [rig.request() for _ in range(2)]
+        rig.application.line.newest_first = True
+        pairs.append(rig.request())
+        assert [connection.refused for connection, _ in pairs] == [(503, 1), None, None]
+        await rig.close()
+
+    run(test())
+
+
+def test_a_line_that_stands() -> None:
+    """When clients leave the line before it is their turn, the newest request goes to a worker first."""
+
+    async def test() -> None:
+        rig = Rig()
+        worker = rig.worker(limit=1)
+        pairs = [rig.request() for _ in range(2)]
+        await until(lambda: worker.streams)
+        line = [rig.request() for _ in range(5)]
+        await asyncio.sleep(0.01)
+        line[1][1].client_gone()
+        assert rig.application.tally.unserved == 1
+        await until(lambda: rig.application.line.newest_first)
+        newest = rig.request()
+        reply(worker.streams[0])
+        await until(lambda: len(worker.streams) == 2)
+        reply(worker.streams[1])
+        await until(lambda: len(worker.streams) == 3)
+        reply(worker.streams[2])
+        await newest[0].completed()
+        assert not any(connection.ended for connection, _ in line)
+        for index in range(3, 7):
+            await until(lambda index=index: len(worker.streams) > index)  # type: ignore[misc]
+            reply(worker.streams[index])
+        await until(lambda: all(connection.complete for connection, _ in [*pairs, line[0], *line[2:]]))
+        await rig.idle()
+        await rig.close()
+
+    run(test())
+
+
+def test_a_loop_that_computes() -> None:
+    """What an ASGI worker does not claim is not published to it: it waits in the line, and goes on when it does."""
+
+    async def test() -> None:
+        rig = Rig(queue_timeout=1.0)
+        application = rig.application
+        worker = rig.worker(limit=100)
+        await until(lambda: rig.ready)
+        loop = worker.attached.loop
+        loop.remove_reader(worker.attached.port.bell.fileno())  # it computes: it neither hears nor looks
+        turn, worker.attached._turn = worker.attached._turn, lambda: None
+        pairs = [rig.request() for _ in range(20)]
+        assert not application.line.requests
+        await until(lambda: application._room < 20)
+        pairs += [rig.request() for _ in range(20)]
+        assert application.waiting == 20
+        worker.attached._turn = turn
+        loop.add_reader(worker.attached.port.bell.fileno(), worker.attached._on_bell)
+        worker.attached.turn()
+        await until(lambda: len(worker.streams) == 40)
+        for stream in worker.streams:
+            reply(stream)
+        await until(lambda: all(connection.complete for connection, _ in pairs))
+        await until(lambda: application._room == application._most)
+        await rig.idle()
+        await rig.close()
+
+    run(test())
+
+
+def test_what_was_refused_is_said(caplog: pytest.LogCaptureFixture) -> None:
+    """Who reads the log learns how many were refused, and why."""
+
+    async def test() -> None:
+        rig = Rig(limits=config.Limits(queue_length=1), queue_timeout=0.02)
+        connection, _ = rig.request()
+        rig.request()
+        await until(lambda: connection.ended)
+        assert (rig.application.tally.expired, rig.application.tally.turned_away) == (1, 1)
+        rig.application.report()
+        rig.application.report()
+        await rig.close()
+
+    run(test())
+    (record,) = caplog.records
+    assert "1 refused (503): no worker took them in time; 1 refused (503): the line was full" in record.getMessage()
