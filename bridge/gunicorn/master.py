@@ -37,6 +37,7 @@ from bridge.roster import FIRST_WORKER, RANGES, read_report
 from bridge.worker.keeper import POLL, SIGNALS, STARTING, KeptWorker
 
 QUICK = 5.0  #: seconds for a quick end
+MOST_NEWS = 16  #: messages of one worker that are read at once
 DEBOUNCE = 0.1  #: seconds: files saved together are one reload
 
 
@@ -213,7 +214,7 @@ class Master(Reloading):
         return [self._introducible(worker) for worker in self.WORKERS.values()]
 
     def _read(self, worker: KeptWorker) -> None:
-        if not read_all(worker.main_end, lambda message, fds: self._on_message(worker, message, fds)):
+        if not read_all(worker.main_end, lambda message, fds: self._on_message(worker, message, fds), MOST_NEWS):
             self._loop.forget(worker.main_end)
 
     def _on_message(self, worker: KeptWorker, message: dict[str, Any], fds: list[int]) -> None:

@@ -24,7 +24,7 @@ from typing import Any
 import uvloop
 
 from bridge import __version__, config, log
-from bridge.errors import BridgeError, FilesLost, PeerLost
+from bridge.errors import BridgeError, FilesLost, LinkFull, PeerLost
 from bridge.ipc import parcel
 from bridge.ipc.link import Link, decode
 from bridge.ipc.port import ROUTER
@@ -62,6 +62,7 @@ FILES_OF_ONE = 3
 #: Files of a worker without its threads' bells: link, two bells, what hears one, segment, and two mappings, for the
 #: segment and for the port's block: Python keeps a file for each.
 FILES_OF_WORKER = 7
+RETRY = 1.0  #: seconds
 DRAIN_LOOK = 0.05  #: seconds between two looks whether the last connection has ended
 
 
@@ -310,6 +311,8 @@ class Router:
             return  # the link is closed: workers that attach meanwhile are nobody's news
         try:
             self._link.send(message)
+        except LinkFull:
+            self._loop.call_later(RETRY, self._send, message)  # it stands still for a moment, and is not gone
         except PeerLost:
             self._main_gone()
 
