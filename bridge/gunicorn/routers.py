@@ -7,6 +7,7 @@ the master's log, line by line.
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import os
 import pwd
@@ -227,7 +228,7 @@ class Routers:
             router.child.kill()
 
     def ended(self, pid: int, status: int) -> bool:
-        """A child was reaped; whether it was a router."""
+        """A child was reaped; whether it was a router. One that never served is not started again."""
         router = self._alive.pop(pid, None)
         if router is None:
             return False
@@ -243,6 +244,9 @@ class Routers:
         if not router.serving and self._current is not None:
             log.error("the new router ended before it served: %s; the old one goes on", describe(status))
             self._order = self._current.order
+            return True
+        if not self.ever_served:
+            log.error("the router (pid %d) ended before it served: %s", pid, describe(status))
             return True
         pause = self._deaths.died(router.child.lived)
         log.error("the router (pid %d) ended: %s; starting another", pid, describe(status))
@@ -315,10 +319,13 @@ def command(uid: int, gid: int, *, initgroups: bool) -> tuple[str, ...]:
     Args:
         uid: the user.
         gid: the group.
-        initgroups: with all other groups of that user, else with none.
+        initgroups: with all other groups of that user, if the system knows it, else with none.
     """
     if (uid, gid) == (os.getuid(), os.getgid()):
         return ROUTER
-    groups = os.getgrouplist(pwd.getpwuid(uid).pw_name, gid) if initgroups else [gid] * bool(gid)
+    groups = [gid] * bool(gid)
+    if initgroups:
+        with contextlib.suppress(KeyError):  # a number without a name, as in containers
+            groups = os.getgrouplist(pwd.getpwuid(uid).pw_name, gid)
     numbers = ",".join(str(group) for group in groups)
     return (sys.executable, "-P", "-m", "bridge.router.unprivileged", str(uid), str(gid), numbers)

@@ -11,6 +11,7 @@ from dataclasses import replace
 from typing import Any, NamedTuple
 
 from bridge import config
+from bridge.errors import ConfigError
 
 #: Done by gunicorn itself, or by Bridge with the same meaning.
 HONOURED = frozenset(
@@ -23,7 +24,7 @@ HONOURED = frozenset(
         *("control_socket_mode", "control_socket_disable", "user", "group", "initgroups", "raw_env"),
         # workers
         *("threads", "worker_connections", "max_requests", "max_requests_jitter", "timeout", "graceful_timeout"),
-        *("reload", "reload_engine", "reload_extra_files", "root_path", "asgi_disconnect_grace_period"),
+        *("reload", "reload_extra_files", "root_path", "asgi_disconnect_grace_period"),
         # the router
         *("keepalive", "limit_request_line", "limit_request_fields", "limit_request_field_size", "tmp_upload_dir"),
         "forwarded_allow_ips",
@@ -53,6 +54,7 @@ IRRELEVANT = frozenset(
 
 #: Not honoured: the server starts and says so. Name → why.
 WARNED = {
+    "reload_engine": "files are always polled",
     "sendfile": "the router decides by itself how a file is sent",
     "enable_backlog_metric": "that metric is not sent",
     "asgi_loop": "workers always run on uvloop",
@@ -102,10 +104,35 @@ REFUSED = {
 _EQUAL: Mapping[str, tuple[Any, ...]] = {
     "secure_scheme_headers": ({"X-FORWARDED-PROTO": "https"},),
     "asgi_loop": ("uvloop",),
+    "reload_engine": ("poll",),
 }
 
 LEAST_TIMEOUT = 3.0  #: seconds: workers beat once a second
 START = 60.0  #: seconds that an import may take, at least: `timeout` did not bind it under gunicorn
+
+
+#: Bridge's name of a setting, in an error → gunicorn's.
+NAMES = {
+    "module": "wsgi_app",
+    "path": "chdir",
+    "threads": "threads",
+    "processes": "workers",
+    "root_path": "root_path",
+    "prefix": "SCRIPT_NAME",
+    "name": "proc_name",
+    "requests_in_flight": "worker_connections",
+    "graceful_timeout": "graceful_timeout",
+    "start_timeout": "timeout",
+    "liveness_timeout": "timeout",
+    "idle_timeout": "keepalive",
+    "large_header_buffer_size": "limit_request_field_size",
+    "max_request_line": "limit_request_line",
+    "max_header_fields": "limit_request_fields",
+    "body_temp_path": "tmp_upload_dir",
+    "forwarded_allow_ips": "forwarded_allow_ips",
+    "access_log": "accesslog",
+    "backlog": "backlog",
+}
 
 
 class Judgement(NamedTuple):
@@ -179,8 +206,18 @@ def from_gunicorn(
         name: of the application; None = `proc_name`.
 
     Raises:
-        ConfigError: a value is out of Bridge's range.
+        ConfigError: a value is out of Bridge's range; it is called as gunicorn calls it.
     """
+    try:
+        return _translated(cfg, target, interface, access_in_worker, environment, name or cfg.proc_name)
+    except ConfigError as error:
+        known = [NAMES[part] for part in error.pointer.split("/") if part in NAMES]
+        raise ConfigError(known[-1] if known else error.pointer, error.reason) from error
+
+
+def _translated(
+    cfg: Any, target: str, interface: str, access_in_worker: bool, environment: Mapping[str, str], name: str
+) -> config.Settings:
     timeout = max(float(cfg.timeout), LEAST_TIMEOUT) if cfg.timeout else 0.0
     module, _, attribute = target.partition(":")
     application = config.Application(
@@ -191,7 +228,7 @@ def from_gunicorn(
         threads=cfg.threads if interface == "wsgi" else 1,
         root_path=_root(cfg.root_path),
         prefix=_root(environment.get("SCRIPT_NAME", "")) if interface == "wsgi" else "",
-        name=name or cfg.proc_name,
+        name=name,
         processes=max(1, cfg.workers),
         requests_in_flight=cfg.worker_connections,
         graceful_timeout=float(cfg.graceful_timeout),

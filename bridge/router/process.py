@@ -365,6 +365,7 @@ class Router:
                 port.stop()  # main's word to quit may be heard before the workers' end is
         if self._service is not None and self._service.access_log is not None:
             self._service.access_log.close()
+        self._loop.remove_reader(self._link.fileno())  # libuv aborts when the loop goes on with a closed descriptor
         self._link.close()
 
 

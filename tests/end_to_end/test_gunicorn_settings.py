@@ -193,6 +193,32 @@ def test_privileges_are_given_up(tmp_path: Path) -> None:
             assert wire.get("/hello").answer().text == "hello\n"
 
 
+def test_user_without_a_name() -> None:
+    """A number that no user has, as in containers, is a user all the same; initgroups has no groups to add then."""
+    if os.getuid() != 0:
+        pytest.skip("only root can become somebody else")
+    with Gunicorn("plain:app", "--user", "54321", "--group", "54321", "--initgroups") as server:
+        for pid in (*server.routers, *server.workers):
+            lines = Path(f"/proc/{pid}/status").read_text().splitlines()
+            assert next(line.split()[1:] for line in lines if line.startswith("Uid:")) == ["54321"] * 4
+        assert worker_of(server) in server.workers
+
+
+def test_access_log_that_the_user_may_not_open(tmp_path: Path) -> None:
+    """The router says that it cannot open the file, and everything ends in order, without a second try."""
+    if os.getuid() != 0:
+        pytest.skip("only root can become somebody else")
+    tmp_path.chmod(0o700)
+    options = ("--user", "65534", "--group", "65534", "--access-logfile", str(tmp_path / "log"))
+    with Gunicorn("plain:app", *options, ready=False) as server:
+        server.status = 3
+        server.log.take(r"[^\n]*\[CRITICAL\] router \(pid \d+\): access_log: cannot open [^\n]*Permission denied\n")
+        server.log.take(r"[^\n]*the router \(pid \d+\) ended before it served: exit status 0\n")
+        server.log.take(r"[^\n]*\[ERROR\] Shutting down[^\n]*\n")
+        server.log.take(r"[^\n]*\[ERROR\] Reason: The router did not start.\n")
+        server.finish()
+
+
 def test_idle_server_does_nothing() -> None:
     """A server without requests uses next to no time."""
     with Gunicorn("plain:app") as server:

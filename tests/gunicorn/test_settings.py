@@ -91,6 +91,7 @@ def test_refused(name: str, value: Any) -> None:
     ("name", "value"),
     [
         ("sendfile", False),
+        ("reload_engine", "inotify"),
         ("asgi_loop", "asyncio"),
         ("asgi_lifespan", "off"),
         ("http_protocols", "h1,h2"),
@@ -106,7 +107,7 @@ def test_warned(name: str, value: Any) -> None:
 
 def test_equal_values_are_no_change() -> None:
     """Another value of the same meaning is left alone."""
-    cfg = configured(secure_scheme_headers={"X-FORWARDED-PROTO": "https"}, asgi_loop="uvloop")
+    cfg = configured(secure_scheme_headers={"X-FORWARDED-PROTO": "https"}, asgi_loop="uvloop", reload_engine="poll")
     assert judge(cfg, "asgi") == ([], [])
 
 
@@ -228,10 +229,18 @@ def test_everyone_may_be_believed() -> None:
     assert translated(forwarded_allow_ips="*").forwarded_allow_ips == ("*", "unix")
 
 
-def test_out_of_range() -> None:
-    """A value that gunicorn takes and Bridge does not is an error that names it."""
-    with pytest.raises(ConfigError, match="processes"):
-        translated(workers=5000)
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("workers", 5000),
+        ("threads", 300),
+        ("limit_request_field_size", 32),
+    ],
+)
+def test_out_of_range(name: str, value: Any) -> None:
+    """A value that gunicorn takes and Bridge does not is an error that names it as gunicorn's users know it."""
+    with pytest.raises(ConfigError, match=rf"^{name}: "):
+        translated(interface="wsgi", **{name: value})
 
 
 @pytest.mark.parametrize(
