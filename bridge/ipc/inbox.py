@@ -16,6 +16,7 @@ from bridge.ipc.record import AT_ONCE, FRAGMENT, LONGEST, MF, NF, PREFIX
 MOST_RECORDS = 1024  #: suspended ones
 MOST_BYTES = 2 * AT_ONCE * LONGEST  #: of everything that is held
 MOST_FILES = 1  #: in one message
+MOST_HELD = 256  #: files of suspended records
 
 
 class Arrived(NamedTuple):
@@ -76,6 +77,8 @@ class Inbox:
                 raise RemoteProtocolError(f"a record of stream {stream:#x} with another stream's message")
             if len(files) > (MOST_FILES if first else 0):
                 raise RemoteProtocolError(f"a record with {len(files)} files")
+            if files and sum(len(record.files) for record in self._records.values()) >= MOST_HELD:
+                raise RemoteProtocolError("files without the markers that belong to them")
             if serial in self._records or len(self._records) >= MOST_RECORDS or self.held > MOST_BYTES:
                 raise RemoteProtocolError("records without the markers that belong to them")
         except RemoteProtocolError:

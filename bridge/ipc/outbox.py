@@ -17,6 +17,7 @@ from bridge.errors import LinkFull, RemoteProtocolError
 from bridge.ipc.link import Link, close_all
 from bridge.ipc.record import AT_ONCE, FRAGMENT, LONGEST, SHARE, fragments
 
+MOST_FILES = 512  #: files of ours that may wait with them: far more than a reader's threads ask for before it reads
 MOST_WAITING = 65536  #: messages that may wait before the other side counts as broken
 
 
@@ -81,13 +82,13 @@ class Outbox:
         """
         if len(message) > LONGEST:
             raise ValueError(f"a message of {len(message)} bytes is over the limit of {LONGEST}")
-        self._check()
+        self._check(len(files))
         self._waiting.append(_Long(stream, fragments(stream, message, self.serial), list(map(os.dup, files))))
         return self.advance()
 
     def note(self, message: dict[str, Any], files: Sequence[int] = ()) -> bool:
         """Send a JSON message, which has no place among the others, with files that stay the caller's; as `send`."""
-        self._check()
+        self._check(len(files))
         self._notes.append((message, list(map(os.dup, files))))
         return self.advance()
 
@@ -130,9 +131,13 @@ class Outbox:
         self._notes.clear()
         self._lane = None  # whose mappings go with the last reference
 
-    def _check(self) -> None:
-        if len(self._waiting) + len(self._notes) >= MOST_WAITING:
+    def _check(self, files: int) -> None:
+        if len(self._waiting) + len(self._notes) >= MOST_WAITING or (files and self._files() + files > MOST_FILES):
             raise RemoteProtocolError("the other side of the port has stopped reading its link")
+
+    def _files(self) -> int:
+        longs = sum(len(long.files) for line in (self._turns, self._waiting) for long in line)
+        return longs + sum(len(files) for _, files in self._notes)
 
     def _next(self, lane: Lane) -> bool:
         """Send one fragment of whose turn it is; False = there is none."""

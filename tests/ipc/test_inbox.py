@@ -240,3 +240,17 @@ def test_messages_that_only_a_queue_carries(data: bytes) -> None:
 def read_end() -> int:
     """A descriptor that the test gives away."""
     return os.open("/dev/null", os.O_RDONLY)
+
+
+def test_files_that_are_held_are_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Records of one stream that nobody marks hold no more of this process's files than a sender may have under way."""
+    monkeypatch.setattr(module, "MOST_HELD", 2)
+    inbox = Inbox()
+    before = len(os.listdir("/proc/self/fd"))
+    for serial in (1, 2):
+        inbox.put(record(serial=serial), [os.dup(0)])
+    inbox.put(record(serial=3), [])
+    with pytest.raises(RemoteProtocolError, match="files without the markers"):
+        inbox.put(record(serial=4), [os.dup(0)])
+    inbox.close()
+    assert len(os.listdir("/proc/self/fd")) == before

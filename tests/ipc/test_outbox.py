@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 from collections.abc import Iterator
 
@@ -191,3 +192,23 @@ def test_a_record_is_no_json() -> None:
     assert is_record(PREFIX.pack(0xB1, 0, 0, 1, 1, 1))
     assert not is_record(b"{}")
     assert not is_record(b"")
+
+
+def test_files_that_wait_are_bounded(lane: Lane, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Who asks for file after file and reads none has this process hold a few of them, not all that it may open."""
+    monkeypatch.setattr(module, "MOST_FILES", 3)
+    with contextlib.suppress(LinkFull):
+        while True:
+            lane.link.send({"type": "x"})
+    before = len(os.listdir("/proc/self/fd"))
+    for stream in (1, 2):
+        assert not lane.outbox.send(stream, message(10, stream), [0])
+    assert not lane.outbox.note({"type": "x"}, [0])
+    assert len(os.listdir("/proc/self/fd")) == before + 3
+    with pytest.raises(RemoteProtocolError, match="stopped reading"):
+        lane.outbox.note({"type": "x"}, [0])
+    with pytest.raises(RemoteProtocolError, match="stopped reading"):
+        lane.outbox.send(3, message(10, 3), [0])
+    assert not lane.outbox.note({"type": "x"})
+    lane.outbox.close()
+    assert len(os.listdir("/proc/self/fd")) == before
