@@ -76,6 +76,7 @@ FOREIGN = {
     "--port": "--bind HOST:NUMBER",
     "--uds": "--bind unix:/path",
     "--access-logfile": "--access-log",
+    "--timeout": "--set application.limits.run_timeout=SECONDS (a request) or application.liveness_timeout (a worker)",
     "--timeout-graceful-shutdown": "--graceful-timeout",
     "--chdir": "--app-dir",
     "--proxy-headers": "--forwarded-allow-ips",

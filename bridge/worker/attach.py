@@ -109,7 +109,8 @@ class Attached:
 
     def _on_bell(self) -> None:
         self.port.bell.hush()
-        self.turn()
+        if not self._due:  # else one is on its way, behind the requests that the last one has claimed
+            self.turn()
 
     def schedule(self) -> None:
         """Take a turn behind what the loop has to do now."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import time
 from collections.abc import Callable
 
 import pytest
@@ -106,6 +107,48 @@ def test_a_segment_that_does_not_exist(caplog: pytest.LogCaptureFixture) -> None
 
         asyncio.run(test())
     assert "unexpected message 'segment'" in caplog.text
+
+
+def test_a_loop_that_computes_takes_one_after_the_other() -> None:
+    """What it has no time for stays in the queue, where others find it; with quick ones it takes many at once."""
+    left: list[int] = []
+    with RouterSide(join=False) as side:
+
+        async def worker() -> None:
+            loop = asyncio.get_running_loop()
+            seconds = 0.004
+
+            def run(stream: WorkerStream) -> None:
+                assert stream.begin()
+                left.append(side.queue.length())
+                time.sleep(seconds)
+                stream.respond(200, b"", 0, 0, b"", True)
+
+            def start(stream: WorkerStream) -> None:
+                loop.call_soon(run, stream)
+
+            attachment = handshake.receive_offer(side.theirs, "1")
+            assert attachment
+            router = Attached(attachment, 100, start, lambda _: None)
+            router.open()
+            await look(lambda: len(left) == 8)
+            assert left == list(range(7, -1, -1))
+            left.clear()
+            seconds = 0.0
+            for _ in range(10):
+                for _ in range(40):
+                    side.publish()
+                router.turn()
+                await look(lambda: not side.queue.length())
+                side.drain()
+            await look(lambda: len(left) == 400)
+            assert left.count(0) > 10  # that many there are if it takes one after the other
+            side.port.link.close()
+            router.close()
+
+        for _ in range(8):
+            side.publish()
+        asyncio.run(worker())
 
 
 @pytest.mark.parametrize("waits", [True, False])
