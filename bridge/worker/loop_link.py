@@ -18,7 +18,7 @@ from bridge.ipc.handshake import Attachment
 from bridge.ipc.link import close_all, decode
 from bridge.ipc.message import HEADER, SEGMENT
 from bridge.ipc.record import is_record
-from bridge.worker.segments import RETRY, Segments
+from bridge.worker.segments import RETRY, Segments, SegmentUnknown
 
 
 class Owner(Protocol):
@@ -85,9 +85,12 @@ class LoopLink:
             SegmentUnknown: of a segment that has not come.
             PeerLost, RemoteProtocolError, OSError: what came over the link cannot be used.
         """
-        if number not in self._segments:
+        try:
+            segment = self._segments.find(number, first, size)
+        except SegmentUnknown:
             self._read()  # it was sent before the message
-        return self._segments.find(number, first, size).read(first, size)
+            segment = self._segments.find(number, first, size)
+        return segment.read(first, size)
 
     def record(self, serial: int, handle: Handler) -> None:
         """A marker has come: if a message is complete with its record, that goes to `handle`. Raises as `read`."""

@@ -24,7 +24,7 @@ from bridge.ipc.link import close_all, decode
 from bridge.ipc.message import BODY, FILE, HEAD, RECORD, WINDOW
 from bridge.ipc.port import WAITER
 from bridge.ipc.record import AT_ONCE, is_record
-from bridge.worker.segments import Segments
+from bridge.worker.segments import Segments, SegmentUnknown
 
 LOOK = 0.1  #: seconds after which somebody who waits for room in the link looks whether he still needs it
 PATIENCE = 1.0  #: seconds that the main thread waits for room in the link
@@ -202,13 +202,15 @@ class ThreadRouter:
             RemoteProtocolError: it names nothing that there is.
             OSError: what has come cannot be mapped.
         """
-        if number not in self.segments:
+        try:
+            segment = self.segments.find(number, first, size)
+        except SegmentUnknown:
             try:
                 self._receive()  # it was sent before the message, over the link
             except PeerLost:
                 self.failed = True  # by its own end: what follows of that is no reason to leave
                 self._wake()
-        segment = self.segments.find(number, first, size)
+            segment = self.segments.find(number, first, size)
         start = segment.data_offset + first * segment.chunk_size
         return memoryview(segment.memory)[start : start + size]
 

@@ -164,7 +164,7 @@ class ThreadStream:
             try:
                 if self._body is not None:
                     self._body.keep()
-                self._answer(Event.FINISH, message)
+                self._seat.answer(self._stream, Event.FINISH, message)
             except StreamCancelled:
                 self._gone = True  # it is over in any case; `rest` sees to its end
                 return
