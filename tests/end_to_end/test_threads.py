@@ -52,6 +52,19 @@ def switches(pid: int) -> dict[str, int]:
     return found
 
 
+def settle(pid: int, threads: int) -> dict[str, int]:
+    """Wait until so many threads besides the main one live and none has gone to sleep anew; returns `switches`."""
+    seen: dict[str, int] = {}
+
+    def same() -> bool:
+        nonlocal seen
+        before, seen = seen, switches(pid)
+        return seen == before and len(seen) > threads
+
+    until(same, "all threads sleep")
+    return seen
+
+
 def test_requests_side_by_side() -> None:
     """Four threads run four requests at once, each on a thread of its own."""
     with Server(APP, "--threads", "4", environment={"TOGETHER": "4"}) as server, ExitStack() as stack:
@@ -200,9 +213,8 @@ def test_idle_workers_sleep() -> None:
     """Nothing but the heartbeat happens in a worker without requests."""
     with Server(APP, "--threads", "8") as server, Wire(server.address) as wire:
         worker = int(wire.get("/pid").answer().body)
-        time.sleep(0.2)  # until everything that starts has started
-        before, used = switches(worker), ticks(worker)
-        time.sleep(2.0)
+        before, used = settle(worker, 8), ticks(worker)
+        time.sleep(2.0)  # what is measured is that nothing happens
         after = switches(worker)
         assert ticks(worker) - used <= 1
         woken = {task: after[task] - before[task] for task in before}
@@ -215,12 +227,10 @@ def test_one_request_wakes_one_thread_once() -> None:
     requests = 20
     with Server(APP, "--threads", "8") as server, Wire(server.address) as wire:
         worker = int(wire.get("/pid").answer().body)
-        time.sleep(0.2)
-        before = switches(worker)
+        before = settle(worker, 8)
         for _ in range(requests):
             wire.get("/hello").answer()
-            time.sleep(0.01)  # let it go back to sleep
-        after = switches(worker)
+            after = settle(worker, 8)
         woken = {task: after[task] - before[task] for task in before if task != str(worker)}
         # A thread that waits for the interpreter's lock sleeps too; so there may be a few more, but not eight times.
         assert requests <= sum(woken.values()) <= 2 * requests
