@@ -135,8 +135,16 @@ class Endings(Request):
 
     def waits_for_client(self) -> bool:
         """Whether the client is slow: it has to take bytes, or to send those that the application asks for."""
-        taken = self.connection.flushed if self._outflow is None else self._outflow.clear
-        return not taken or (self._upload is not None and self._upload.hungry)
+        return not self._taken() or (self._upload is not None and self._upload.hungry)
+
+    def _taken(self) -> bool:
+        # Whether the worker may go on: a thread of WSGI when its memory is free again, a task when the bytes have left.
+        outflow = self._outflow
+        if outflow is None:
+            return self.connection.flushed
+        if self.port is not None and self.port.interface == "wsgi":
+            return outflow.clear
+        return outflow.empty and self.connection.flushed
 
     def time_out(self) -> None:
         """The application has had its time: the client gets an answer in its place, and the worker is to stop."""

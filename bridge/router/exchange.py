@@ -173,11 +173,14 @@ class Exchange(Endings):
             self._on_excess()
 
     def _flows(self, views: list[Any] | None) -> bool:
-        # Whether the body goes through an outflow: what is small, or of ASGI, goes straight to a client that takes it.
+        # Whether the body goes through an outflow: what is small goes straight to a client that takes it, and so does
+        # everything of ASGI while there is memory: only the one task waits.
         if self._outflow is not None:
             return True
         application, port = self.application, self.port
-        if self._gone or port is None or port.interface != "wsgi" or (views is None and self.connection.flushed):
+        if self._gone or port is None or (views is None and self.connection.flushed):
+            return False
+        if port.interface != "wsgi" and not port.crowded:
             return False
         most = application.http.max_temp_file_size
         self._outflow = Outflow(self.connection, application.disk, most, self._acknowledge, self._flowed)
@@ -252,9 +255,7 @@ class Exchange(Endings):
 
     def _acknowledge(self) -> None:
         # A window is given back when its bytes have left the process, so a slow client stops the application.
-        outflow = self._outflow
-        left = self.connection.flushed if outflow is None else outflow.clear
-        if self._unacknowledged and self.port is not None and not self._over and (self._gone or left):
+        if self._unacknowledged and self.port is not None and not self._over and (self._gone or self._taken()):
             size, self._unacknowledged = self._unacknowledged, 0
             self.port.acknowledge(self.stream, size)
 

@@ -96,6 +96,11 @@ class Outflow:
         """Whether no shared memory is held."""
         return not self._pending and not self._moving
 
+    @property
+    def empty(self) -> bool:
+        """Whether nothing is held at all, in a file neither."""
+        return self.clear and (self._spool is None or self._read == self._spool.end)
+
     def push(self, data: Any) -> None:
         """Take more of the body; see `advance`."""
         if len(data):
