@@ -41,12 +41,13 @@ class Lane(Protocol):
 class _Long:
     """One message on its way."""
 
-    __slots__ = ("files", "next", "rest", "share", "stream")
+    __slots__ = ("files", "lent", "next", "rest", "share", "stream")
 
-    def __init__(self, stream: int, rest: Iterator[tuple[bytes, bytes]], files: list[int]) -> None:
+    def __init__(self, stream: int, rest: Iterator[tuple[bytes, bytes]], lent: Sequence[int]) -> None:
         self.stream = stream
         self.rest = rest
-        self.files = files  # duplicates, ours to close
+        self.lent = lent  # files of the sender's, while he is in `Outbox.send`
+        self.files: list[int] = []  # duplicates of them, ours to close
         self.next: tuple[bytes, bytes] | None = next(rest)
         self.share = 0  # bytes sent in this turn
 
@@ -66,7 +67,7 @@ class Outbox:
         self.serial = itertools.count(1).__next__  #: the number of the next record, also for those that others send
         self._turns: deque[_Long] = deque()  # at most AT_ONCE
         self._waiting: deque[_Long] = deque()
-        self._notes: deque[tuple[dict[str, Any], list[int]]] = deque()
+        self._notes: deque[tuple[dict[str, Any], Sequence[int]]] = deque()
 
     @property
     def clear(self) -> bool:
@@ -79,17 +80,26 @@ class Outbox:
         Raises:
             PeerLost: the other side is gone.
             RemoteProtocolError: it has stopped reading.
+            OSError: the files would have to wait, and this process may open no more; nothing is sent.
         """
         if len(message) > LONGEST:
             raise ValueError(f"a message of {len(message)} bytes is over the limit of {LONGEST}")
         self._check(len(files))
-        self._waiting.append(_Long(stream, fragments(stream, message, self.serial), list(map(os.dup, files))))
-        return self.advance()
+        long = _Long(stream, fragments(stream, message, self.serial), files)
+        self._waiting.append(long)
+        try:
+            self.advance()
+        finally:
+            self._own(long)
+        return self.clear
 
     def note(self, message: dict[str, Any], files: Sequence[int] = ()) -> bool:
-        """Send a JSON message, which has no place among the others, with files that stay the caller's; as `send`."""
+        """Send a JSON message, which has no place among the others; as `send`.
+
+        Its files stay the caller's, who closes the port before them.
+        """
         self._check(len(files))
-        self._notes.append((message, list(map(os.dup, files))))
+        self._notes.append((message, files))
         return self.advance()
 
     def advance(self) -> bool:
@@ -103,7 +113,6 @@ class Outbox:
                 message, files = self._notes[0]
                 lane.link.send(message, files)
                 self._notes.popleft()
-                close_all(files)
             while lane.clear and self._next(lane):
                 pass
         except LinkFull:
@@ -122,14 +131,23 @@ class Outbox:
 
     def close(self) -> None:
         """The port is gone: nothing of what waits will be sent."""
-        for _, files in self._notes:
-            close_all(files)
         for line in (self._turns, self._waiting):
             for long in line:
                 close_all(long.files)
             line.clear()
         self._notes.clear()
         self._lane = None  # whose mappings go with the last reference
+
+    def _own(self, long: _Long) -> None:
+        # Only what has to wait is duplicated.
+        lent, long.lent = long.lent, ()
+        try:
+            long.files = [os.dup(file) for file in lent]
+        except OSError:
+            for line in (self._turns, self._waiting):
+                if long in line:
+                    line.remove(long)
+            raise
 
     def _check(self, files: int) -> None:
         if len(self._waiting) + len(self._notes) >= MOST_WAITING or (files and self._files() + files > MOST_FILES):
@@ -149,9 +167,9 @@ class Outbox:
         if long.next is None:
             raise AssertionError("what is through has left the line")
         record, marker = long.next
-        lane.link.send_bytes(record, long.files)
+        lane.link.send_bytes(record, long.lent or long.files)
         close_all(long.files)
-        long.files = []
+        long.lent, long.files = (), []
         long.next = next(long.rest, None)
         long.share += FRAGMENT
         if long.next is None:

@@ -341,7 +341,12 @@ class WorkerPort:
 
     def send_file(self, stream: int, reader: int) -> None:
         """Send the worker a file that holds a request's body; the descriptor stays the caller's."""
-        self._send_linked(stream, HEADER.pack(stream, BODY, FILE | LAST, 0, 0, 0, 0, 0), reader)
+        message = HEADER.pack(stream, BODY, FILE | LAST, 0, 0, 0, 0, 0)
+        try:
+            self._send_linked(stream, message, reader)
+        except OSError as error:  # our own shortage: who reads the body hears of it, and nobody else
+            self.application.log.error("a request's body cannot be sent to its worker: %s", error)
+            self._send_linked(stream, message)
 
     def send_head(self, stream: int, block: bytes) -> None:
         """Send the worker the head of a request that it has claimed."""
@@ -378,7 +383,7 @@ class WorkerPort:
             send()
         except PeerLost:
             self.loop.call_soon(self.application.lose, self)
-        except (RemoteProtocolError, OSError) as error:  # the latter: a file cannot be duplicated to wait for its turn
+        except RemoteProtocolError as error:
             self.loop.call_soon(self.application.cut, self, str(error))
 
     def _watch_link(self, blocked: bool) -> None:

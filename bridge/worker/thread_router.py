@@ -288,7 +288,7 @@ class ThreadRouter:
     def _on_file(self, stream: int) -> None:
         with self.changed:
             body = self.bodies.get(stream)
-            if body is not None and self._files:
-                body.file_arrived(self._files.pop())
+            if body is not None:
+                body.file_arrived(self._files.pop() if self._files else -1)  # without: the router has no room for it
                 self.changed.notify_all()
         # Else the request has ended meanwhile, and the file is closed.

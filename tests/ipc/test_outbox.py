@@ -16,6 +16,7 @@ from bridge.ipc.message import HEADER
 from bridge.ipc.outbox import Outbox
 from bridge.ipc.record import AT_ONCE, FRAGMENT, LONGEST, PREFIX, SHARE, is_record
 from tests.ipc.test_inbox import message, serial_of
+from tests.ipc.test_link import few_files
 
 
 class Lane:
@@ -90,8 +91,8 @@ def test_a_link_that_is_full(lane: Lane) -> None:
     fillers = fill(lane)
     file = os.open("/dev/null", os.O_RDONLY)
     assert not lane.outbox.send(1, message(10, 1), [file])
-    assert not lane.outbox.note({"type": "note"}, [file])
     os.close(file)
+    assert not lane.outbox.note({"type": "note"}, [0])
     assert (lane.markers, lane.blocked) == ([], [True])
     assert not lane.outbox.advance()
     lane.receive()
@@ -100,6 +101,18 @@ def test_a_link_that_is_full(lane: Lane) -> None:
     assert lane.blocked == [True, False]
     assert lane.receive() == [message(10, 1)]
     assert lane.notes[fillers:] == [{"type": "note"}]
+
+
+def test_a_file_that_cannot_wait(lane: Lane) -> None:
+    """Where there is no descriptor left for what has to wait nothing of it is sent; without its file it may wait."""
+    fill(lane)
+    with few_files(0), pytest.raises(OSError, match="Too many open files"):
+        lane.outbox.send(1, message(10, 1), [0])
+    assert lane.outbox.clear
+    assert not lane.outbox.send(1, message(20, 1))
+    while not lane.outbox.advance():
+        lane.receive()
+    assert lane.receive() == [message(20, 1)]
 
 
 def test_no_record_is_far_ahead_of_its_marker(lane: Lane) -> None:

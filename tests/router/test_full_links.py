@@ -12,10 +12,13 @@ from bridge import config
 from bridge.errors import LinkFull
 from bridge.ipc import port as port_module
 from bridge.ipc.handshake import segment_note
-from bridge.ipc.link import Link
+from bridge.ipc.link import Link, close_all
 from bridge.ipc.message import SEGMENT
+from bridge.ipc.record import is_record
 from bridge.ipc.segment import Segment
 from bridge.router.framing import Framing
+from tests.ipc.test_link import few_files
+from tests.router.by_hand import Both
 from tests.router.rig import GEOMETRIES, TINY, Rig, echo, pattern, raw, run, settle, until, upload
 
 UPLOAD = Framing(size=100_000)
@@ -117,3 +120,35 @@ def test_a_segment_that_nobody_has_made() -> None:
         await rig.close()
 
     run(test())
+
+
+def test_no_room_for_a_file_to_wait(caplog: pytest.LogCaptureFixture) -> None:
+    """A body that finds the link full and no descriptor left: its worker is told without it, and nobody is cut off."""
+
+    async def test() -> None:
+        both = Both(config.Http())
+        _, taken, exchange = await both.begin()
+        other = Segment.create(4711, both.rig.application.memory.chunk_size, both.rig.application.memory.chunks, 1)
+        fill(both.worker.router_side.port.link, segment_note(4711), other.fd)
+        with few_files(0):
+            both.worker.router_side.send_file(taken.stream, other.fd)
+        await settle()
+        assert both.worker.router_side.linked == {taken.stream}
+        markers: list[bytes] = []
+        link = both.worker.link
+
+        def heard() -> bool:
+            while received := link.receive_bytes():
+                close_all(received[1])
+                markers.extend([received[0]] if is_record(received[0]) else [])
+            return bool(markers)
+
+        await until(heard)
+        assert not both.rig.cut
+        both.worker.respond(taken, 0, last=True)
+        await until(lambda: both.rig.over == [exchange])
+        other.close()
+        await both.close()
+
+    run(test())
+    assert "cannot be sent to its worker" in caplog.text

@@ -8,7 +8,7 @@ import tempfile
 import pytest
 
 from bridge.errors import StreamCancelled
-from bridge.ipc.message import FILE, HEADER, LAST, TAKEN, WANT
+from bridge.ipc.message import BODY, FILE, HEADER, LAST, TAKEN, WANT
 from bridge.ipc.port import Geometry
 from tests.ipc.test_link import few_files
 from tests.worker.thread_rig import HEAD, NORMAL, TINY, RouterSide, Side, pattern, until
@@ -108,3 +108,17 @@ def test_a_body_whose_client_leaves() -> None:
             thread.join()
         assert seat.next(stream) is None
         assert side.router.bodies == {}
+
+
+def test_a_body_that_the_router_cannot_send() -> None:
+    """Where the router has no descriptor left the message comes without one: an error for who reads the body."""
+    with RouterSide() as side:
+        seat = side.seat()
+        stream = side.claimed(seat, flags=LAST | FILE, size=5000)
+        thread = Side(lambda: stream.read(0, 10))
+        side.receive()
+        side.port.outbox.send(1 << 32, HEADER.pack(1 << 32, BODY, FILE | LAST, 0, 0, 0, 0, 0))
+        with pytest.raises(OSError, match="no room for the body"):
+            thread.join()
+        stream.respond(200, BLOCK, 0, 0, b"", True)
+        assert seat.next(stream) is None
