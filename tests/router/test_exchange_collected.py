@@ -296,7 +296,7 @@ def test_a_request_that_is_over_holds_on_to_nothing(http: config.Http) -> None:
         connection.exchange = None
         del connection, exchange
         await settle()
-        assert [kept for kept in gc.get_objects() if isinstance(kept, Collected)] == []
+        assert [kept for kept in gc.get_objects() if type(kept) is Collected] == []
         await finish(rig, worker, http.body_temp_path)
 
     gc.collect()

@@ -328,7 +328,7 @@ def test_the_memory_of_the_dead_goes_with_them(memory: config.Memory) -> None:
         rig.over.clear()
         connection.exchange = None
         await settle()
-        kept = [each.number for each in gc.get_objects() if isinstance(each, WorkerPort)]
+        kept = [each.number for each in gc.get_objects() if type(each) is WorkerPort]
         assert kept == list(rig.application.workers)
         await rig.close()
 
