@@ -98,7 +98,7 @@ class Outbox:
 
         Its files stay the caller's, who closes the port before them.
         """
-        self._check(len(files))
+        self._check(0)
         self._notes.append((message, files))
         return self.advance()
 
@@ -154,8 +154,7 @@ class Outbox:
             raise RemoteProtocolError("the other side of the port has stopped reading its link")
 
     def _files(self) -> int:
-        longs = sum(len(long.files) for line in (self._turns, self._waiting) for long in line)
-        return longs + sum(len(files) for _, files in self._notes)
+        return sum(len(long.files) for line in (self._turns, self._waiting) for long in line)
 
     def _next(self, lane: Lane) -> bool:
         """Send one fragment of whose turn it is; False = there is none."""
