@@ -24,6 +24,21 @@ def test_every_file_that_is_named_exists() -> None:
     assert [name for name in sorted(named) if not (ROOT / "bridge" / name).is_file()] == []
 
 
+def missing(tests: list[str]) -> list[str]:
+    """Those that do not exist: a program, a figure, or a function `path::name`."""
+    wrong = []
+    for name in tests:
+        path, _, function = name.partition("::")
+        file = ROOT / path
+        if not file.is_file():
+            wrong.append(name)
+        elif function:
+            wrong += [] if f"def {function}(" in file.read_text() else [name]
+        elif file.suffix != ".c" and file.parent.name != "figures":
+            wrong.append(name)
+    return wrong
+
+
 def test_every_mechanism_has_a_file_and_a_test() -> None:
     """What the table of mechanisms names exists: files of the package, programs and functions of the tests."""
     text = (ROOT / "bridge" / "README.md").read_text()
@@ -35,12 +50,18 @@ def test_every_mechanism_has_a_file_and_a_test() -> None:
         named = re.findall(r"`([^`]+)`", files), re.findall(r"`([^`]+)`", tests)
         assert all(named), row
         wrong += [name for name in named[0] if not (ROOT / "bridge" / name).is_file()]
-        for name in named[1]:
-            path, _, function = name.partition("::")
-            file = ROOT / path
-            if not file.is_file() or (f"def {function}(" not in file.read_text() if function else file.suffix != ".c"):
-                wrong.append(name)
+        wrong += missing(named[1])
     assert wrong == []
+
+
+def test_every_invariant_has_a_test() -> None:
+    """The list of invariants is complete, and what it names exists."""
+    text = (ROOT / "tests" / "README.md").read_text()
+    rows = re.findall(r"^\| (\d+) \|.*\|(.*)\|$", text.split("## Invariants")[1].split("\n## ")[0], re.MULTILINE)
+    assert [int(number) for number, _ in rows] == list(range(1, 15))
+    named = [re.findall(r"`([^`]+)`", tests) for _, tests in rows]
+    assert all(named)
+    assert [name for names in named for name in missing(names)] == []
 
 
 def test_defaults_in_the_table_of_limits() -> None:
