@@ -23,7 +23,7 @@ from bridge.ipc.message import (
     WANT,
 )
 from bridge.router.endings import Endings
-from bridge.router.framing import check_block
+from bridge.router.framing import USUAL_BLOCK, check_block, check_usual_block
 from bridge.router.outflow import Outflow
 from bridge.router.worker_port import WorkerPort
 
@@ -130,7 +130,8 @@ class Exchange(Endings):
             inline += b"".join(bytes(view) for view in views)
             views = None
         block = inline[:head]
-        if head > len(inline) or not 200 <= number <= 999 or not check_block(block):
+        check = check_usual_block if head <= USUAL_BLOCK else check_block
+        if head > len(inline) or not 200 <= number <= 999 or not check(block):
             raise RemoteProtocolError("a response head that HTTP does not allow")
         self._responding = True
         body = inline[head:]

@@ -16,6 +16,7 @@ underscore in the name of a field that frames the body or names the client.
 from __future__ import annotations
 
 import re
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Final
@@ -192,7 +193,6 @@ def _check_line(line: bytes) -> None:
         raise _line_error(line)
 
 
-@lru_cache(maxsize=256)
 def check_block(block: bytes) -> bool:
     """Whether a header block of a worker may go out as it is.
 
@@ -201,10 +201,14 @@ def check_block(block: bytes) -> bool:
 
     Returns:
         False for anything that is no field line, and for the names that frame the response: those are the router's.
-
-    The last answers are remembered: most responses of an application have one of a few blocks.
     """
     return _match_block(block) is not None
+
+
+USUAL_BLOCK = 4096  #: bytes
+#: The same for blocks of up to `USUAL_BLOCK` bytes: the last answers are remembered, with their blocks. Most responses
+#: of an application have one of a few.
+check_usual_block: Callable[[bytes], bool] = lru_cache(maxsize=256)(check_block)
 
 
 def is_field(line: bytes) -> bool:

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 
 from bridge import config
 from bridge.ipc.message import UNKNOWN
 from bridge.ipc.record import LONGEST
+from bridge.router import framing
 from bridge.router.framing import Framing
 from bridge.worker.stream import WorkerStream
 from tests.router.rig import (
@@ -18,6 +21,7 @@ from tests.router.rig import (
     answer,
     echo,
     pattern,
+    read,
     run,
     settle,
     until,
@@ -152,6 +156,30 @@ def test_request_heads_that_fit_no_item(memory: config.Memory, length: int) -> N
             assert worker.streams[-1].size == len(body)
             await rig.idle()
         await rig.close()
+
+    run(test())
+
+
+@pytest.mark.parametrize("size", [framing.USUAL_BLOCK, 100_000])
+def test_long_response_heads_are_not_kept(size: int) -> None:
+    """What the router remembers of heads is of a bounded size: long ones are judged again each time."""
+
+    async def test() -> None:
+        rig = Rig()
+        rig.worker(echo_head)
+        remembered: Any = framing.check_usual_block
+        before = remembered.cache_info()
+        for number in range(3):
+            connection, _ = rig.request(b"%d" % number * size, framing=Framing(size=size))
+            await until(lambda: connection.complete)  # noqa: B023 - it is waited for at once
+            assert connection.block == b"x: %b\r\n" % (b"%d" % number * size)
+        assert remembered.cache_info() == before
+        await rig.idle()
+        await rig.close()
+
+    async def echo_head(worker: Worker, stream: WorkerStream) -> None:
+        if not stream.respond(200, b"x: %b\r\n" % await read(stream), 0, 0, b"", True):
+            await stream.writable()
 
     run(test())
 
