@@ -10,13 +10,16 @@ from typing import Any
 
 from bridge.ipc.segment import FREE_SHARE, Segment
 
+RESERVE = 8  #: this part of the memory is left to requests that run
+
 
 class SegmentPool:
     """The router's segments for requests of one application: grows on demand, up to a limit.
 
     `grow` is called with a new segment before anything in it is handed out, so that every worker has been sent
     its descriptor before a message can name it. Those who found no memory wait in line; each says how many bytes
-    it needs and is called when a run of that size can be claimed.
+    it needs and is called when a run of that size can be claimed. Requests that do not run yet ask for what is to
+    spare: however many they are, a reserve is left to those that run, and these are called first.
 
     Args:
         chunk_size: bytes of a chunk.
@@ -38,6 +41,8 @@ class SegmentPool:
         "_limit",
         "_memfd",
         "_owner",
+        "_patient",
+        "_reserve",
         "_serving",
         "_used",
         "_waiting",
@@ -64,16 +69,25 @@ class SegmentPool:
         self._memfd = memfd
         self._junk = junk
         self._announce = announce
+        self._reserve = self._limit * count // RESERVE  # chunks
         self._waiting: dict[Any, int] = {}
+        self._patient: dict[Any, int] = {}  # wait for memory beside the reserve
         self._serving = False
         self._used = 0  # chunks
         self.segments: list[Segment] = []
 
-    def claim(self, size: int, least: int) -> tuple[Segment, int, int] | None:
-        """A run of up to `size` bytes, at least `least`: (segment, first chunk, bytes), or None when there is none."""
+    def claim(self, size: int, least: int, *, spare: bool = False) -> tuple[Segment, int, int] | None:
+        """A run of up to `size` bytes, at least `least`: (segment, first chunk, bytes), or None when there is none.
+
+        With `spare` the reserve counts as taken.
+        """
         chunk_size, count = self._chunk_size, self._count
         wanted = min((size + chunk_size - 1) // chunk_size, count)
         needed = min((least + chunk_size - 1) // chunk_size, count)
+        if spare:
+            wanted = min(wanted, self._free(spare=True))
+            if wanted < needed:
+                return None
         for segment in self.segments:
             first, got = segment.chunks.claim_some(wanted, needed)
             if got:
@@ -96,9 +110,17 @@ class SegmentPool:
         self._used += got
         return segment, first, got * chunk_size
 
-    def grow(self, segment: Segment, end: int, size: int) -> int:
-        """Claim what lies behind a run, from chunk `end` on, for up to `size` bytes: how many; 0 = it is taken."""
-        got = segment.chunks.grow(end, min(segment.chunks_of(size), self._count), 0)
+    def grow(self, segment: Segment, end: int, size: int, *, spare: bool = False) -> int:
+        """Claim what lies behind a run, from chunk `end` on, for up to `size` bytes: how many; 0 = it is taken.
+
+        For `spare` see `claim`.
+        """
+        wanted = min(segment.chunks_of(size), self._count)
+        if spare:
+            wanted = min(wanted, self._free(spare=True))
+            if wanted <= 0:
+                return 0
+        got = segment.chunks.grow(end, wanted, 0)
         self._used += got
         return got * self._chunk_size
 
@@ -125,41 +147,47 @@ class SegmentPool:
             position += size
         return runs
 
-    def share(self) -> int:
-        """Bytes that one stream may hold now; see `FREE_SHARE`."""
-        return max((self._limit * self._count - self._used) // FREE_SHARE, 1) * self._chunk_size
+    def share(self, *, spare: bool = False) -> int:
+        """Bytes that one stream may hold now; see `FREE_SHARE`, and `claim` for `spare`."""
+        return max(self._free(spare=spare) // FREE_SHARE, 1) * self._chunk_size
+
+    def _free(self, *, spare: bool) -> int:
+        # Chunks.
+        return self._limit * self._count - self._used - (self._reserve if spare else 0)
 
     def release(self, segment: Segment, first: int, count: int) -> None:
         """Give chunks back, then call those who wait for some."""
         segment.release(first, count)
         self._used -= count
-        if self._waiting and not self._serving:
+        if (self._waiting or self._patient) and not self._serving:
             self._serving = True
             try:
                 self._serve()
             finally:
                 self._serving = False
 
-    def wait(self, waiter: Any, least: int) -> None:
-        """Call `waiter.memory_ready()` once a run of `least` bytes can be claimed."""
-        self._waiting[waiter] = least
+    def wait(self, waiter: Any, least: int, *, spare: bool = False) -> None:
+        """Call `waiter.memory_ready()` once a run of `least` bytes can be claimed; for `spare` see `claim`."""
+        self.forget(waiter)
+        (self._patient if spare else self._waiting)[waiter] = least
 
     def forget(self, waiter: Any) -> None:
         """The waiter needs nothing any more."""
         self._waiting.pop(waiter, None)
+        self._patient.pop(waiter, None)
 
     def _serve(self) -> None:
         # First come, first served: a large need at the front is not overtaken for ever by small ones. Who is called
         # may give chunks back at once: the loop goes on with those, instead of a recursion as deep as the line.
-        while self._waiting:
-            waiter, least = next(iter(self._waiting.items()))
-            probe = self.claim(least, least)
+        while line := self._waiting or self._patient:
+            waiter, least = next(iter(line.items()))
+            probe = self.claim(least, least, spare=line is self._patient)
             if probe is None:
                 return
             segment, first, got = probe
             segment.chunks.release(first, segment.chunks_of(got))
             self._used -= segment.chunks_of(got)
-            del self._waiting[waiter]
+            del line[waiter]
             waiter.memory_ready()
 
     def busy(self) -> int:

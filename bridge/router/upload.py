@@ -55,10 +55,10 @@ class Run:
         left = self.room - self.filled
         return not left or (left * 16 < self.room and left < lacking)
 
-    def grow(self, pool: SegmentPool, size: int) -> int:
+    def grow(self, pool: SegmentPool, size: int, *, spare: bool = False) -> int:
         """Make the run longer by up to `size` bytes, where it lies: by how many; 0 = what is behind it is taken."""
         segment = self.segment
-        got = pool.grow(segment, self.first + self.room // segment.chunk_size, size)
+        got = pool.grow(segment, self.first + self.room // segment.chunk_size, size, spare=spare)
         if got:
             self.room += got
             start = segment.data_offset + self.first * segment.chunk_size
@@ -218,8 +218,8 @@ class Upload:
 
     @property
     def hungry(self) -> bool:
-        """Whether the application waits for bytes that the client has yet to send."""
-        return self._hungry
+        """Whether the application waits for bytes that the client may send: there is memory for them."""
+        return self._hungry and not self._paused
 
     def known(self, port: WorkerPort) -> None:
         """The worker that runs the request is known: send what was shipped so far."""
@@ -227,6 +227,8 @@ class Upload:
         unsent, self._unsent = self._unsent, []
         for run, last in unsent:
             self._send(run, last)
+        if self._paused or self._held:
+            self.memory_ready()  # it runs: there may be some for it now
 
     def first_pieces(self, most: int) -> tuple[list[tuple[int, int, int]], bool]:
         """What is here already, to travel with the REQUEST: (at most `most` descriptors, whether that is all).
@@ -268,9 +270,11 @@ class Upload:
 
     def _room(self) -> bool:
         if self._run is None:
-            claimed = self._pool.claim(min(self._next, self._lacking, self._pool.share()) or 1, 1)
+            spare = self.port is None
+            size = min(self._next, self._lacking, self._pool.share(spare=spare))
+            claimed = self._pool.claim(size or 1, 1, spare=spare)
             if claimed is None:
-                self._pool.wait(self, 1)
+                self._pool.wait(self, 1, spare=spare)
                 return False
             self._run = Run(*claimed)
             # A client that is slow holds little memory; one that is fast fills runs and gets longer ones.
@@ -281,8 +285,8 @@ class Upload:
         # Who waits for the bytes gets them in a run of its own: only before that is a longer run better than the next.
         if self.port is not None or run.room >= self._longest or self._full():
             return False
-        size = min(self._next, self._longest - run.room, self._lacking, self._pool.share())
-        if not size or not run.grow(self._pool, size):
+        size = min(self._next, self._longest - run.room, self._lacking, self._pool.share(spare=True))
+        if not size or not run.grow(self._pool, size, spare=True):
             return False
         self._next = min(2 * self._next, self._longest)
         return True
@@ -293,7 +297,7 @@ class Upload:
             self._pause()
 
     def _full(self) -> bool:
-        return self._under_way >= min(self._window, self._pool.share())
+        return self._under_way >= min(self._window, self._pool.share(spare=self.port is None))
 
     def _ship(self, *, last: bool) -> None:
         run, self._run = self._run, None

@@ -10,6 +10,7 @@ import pytest
 from bridge import config
 from bridge.core import Queue
 from bridge.errors import StreamCancelled
+from bridge.ipc.message import UNKNOWN
 from bridge.router.framing import Framing
 from bridge.worker.stream import WorkerStream
 from tests.router.rig import (
@@ -313,6 +314,77 @@ def test_a_body_that_the_client_spoils(begun: bool) -> None:
         assert rig.over == [exchange]
         assert exchange.status == 408
         assert rig.application.tally.cancelled == 0
+        await rig.close()
+
+    run(test())
+
+
+async def echo_if_complete(worker: Worker, stream: WorkerStream) -> None:
+    """As `echo`; who does not send all of it gets no answer."""
+    body = await read(stream)
+    if not stream.cancelled:
+        await answer(stream, body)
+
+
+def test_uploads_that_wait_leave_memory_to_those_that_run() -> None:
+    """However many of them are in the line, the body of a request that a worker has goes on."""
+
+    async def test() -> None:
+        rig = Rig(TINY, protocol="asgi")
+        rig.worker(echo_if_complete, limit=1)
+        body = pattern(3000)
+        connection, exchange = rig.request(complete=False, framing=Framing(size=len(body)))
+        exchange.body_buffer(10)[:] = body[:10]
+        exchange.body_filled(10, False)
+        position = 10
+        await until(lambda: exchange.port)
+        waiting = [rig.request(pattern(64), complete=False, framing=UPLOAD) for _ in range(100)]
+        await settle()
+        assert rig.application.waiting > 90
+        while position < len(body):
+            await until(lambda: not connection.paused)
+            position = upload(connection, exchange, body, position)
+            await settle(1)
+        await until(lambda: connection.complete)
+        assert connection.body == body
+        for _, other in waiting:
+            other.client_gone()
+        await rig.idle()
+        await rig.close()
+
+    run(test())
+
+
+@pytest.mark.parametrize("chunked", [False, True])
+def test_an_upload_that_has_waited_for_memory_and_runs_now(chunked: bool) -> None:
+    """As soon as a worker has it, it is one of those that memory is kept back for."""
+
+    async def test() -> None:
+        rig = Rig(TINY, protocol="asgi")
+        waiting = [rig.request(pattern(64), complete=False, framing=UPLOAD) for _ in range(64)]
+        await settle()
+        body = pattern(1000)
+        framing = Framing(size=UNKNOWN, chunked=True) if chunked else Framing(size=len(body))
+        connection, exchange = rig.request(body[:10] if chunked else b"", complete=False, framing=framing)
+        await settle()
+        assert connection.paused
+        for _, other in waiting:  # they hold memory, and no worker takes them
+            rig.application.leave(other)
+        rig.worker(echo)
+        position = 10 if chunked else 0
+        while position < len(body):
+            await until(lambda: not connection.paused)
+            if chunked:
+                exchange.body_bytes(body[position : position + 10], position + 10 == len(body))
+                position += 10
+            else:
+                position = upload(connection, exchange, body, position)
+            await settle(1)
+        await until(lambda: connection.complete)
+        assert connection.body == body
+        for _, other in waiting:
+            other.client_gone()
+        await rig.idle()
         await rig.close()
 
     run(test())

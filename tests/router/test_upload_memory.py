@@ -12,6 +12,7 @@ from tests.router.uploads import MEMORIES, Rig, Source, known, pattern
 def test_no_memory_to_begin_with() -> None:
     """The source is paused until there is some."""
     rig = Rig(*MEMORIES["tiny"])
+    known(rig)
     taken = rig.hog()
     rig.upload.open()
     assert rig.source.paused
@@ -118,6 +119,42 @@ def test_closing_while_it_waits() -> None:
     rig.upload.close()
     rig.give_back(taken)
     assert rig.source.paused
+    while taken:
+        rig.give_back(taken)
+    rig.close()
+
+
+def test_whose_turn_it_is() -> None:
+    """Without memory for its bytes it is not the client who is slow, although the application waits for some."""
+    rig = Rig(*MEMORIES["tiny"])
+    known(rig)
+    taken = rig.hog()
+    rig.upload.open()
+    rig.upload.wanted(0)
+    assert not rig.upload.hungry
+    rig.give_back(taken)
+    assert rig.upload.hungry
+    while taken:
+        rig.give_back(taken)
+    rig.close()
+
+
+def test_the_reserve() -> None:
+    """Who does not run yet leaves it alone, and is called again when there is more; who runs may have it, and first."""
+    rig = Rig(*MEMORIES["tiny"], segments=1)
+    taken = rig.hog(leave=8)
+    rig.upload.open()
+    source = Source()
+    other = Upload(source, rig.pool, rig.window)
+    other.open()
+    assert rig.source.paused
+    known(rig)
+    assert not rig.source.paused
+    while source.paused:
+        assert rig.pool.busy() >= 64 - 8
+        rig.give_back(taken)
+    assert rig.pool.busy() == 64 - 8
+    other.close()
     while taken:
         rig.give_back(taken)
     rig.close()
