@@ -210,7 +210,10 @@ class Application(Admission):
 
     def _announce(self, segment: Segment) -> None:
         for worker in list(self.workers.values()):
-            worker.announce(segment)
+            try:
+                worker.announce(segment)
+            except PeerLost:
+                self.loop.call_soon(self.lose, worker)
 
     def segment(self, number: int) -> Segment | None:
         """The segment of requests with that number."""

@@ -8,6 +8,7 @@ map) before a byte of it is read, so a descriptor that is repeated or made up is
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 import os
 import stat
@@ -358,17 +359,12 @@ class WorkerPort:
 
     def _on_unknown_segment(self, number: int) -> None:
         segment = self.application.segment(number)
-        files = [] if segment is None else [segment.fd]
-        self._try(lambda: self.port.outbox.note(segment_note(number), files))
+        self._try(lambda: self.port.outbox.note(segment_note(number), [segment.fd] if segment else []))
 
     def announce(self, segment: Segment) -> None:
-        """Send the worker a segment before any message names it. If there is no room: it will ask when it meets it."""
-        try:
+        """Send a segment before any message names it; raises PeerLost. Without room: the worker asks when it meets it."""
+        with contextlib.suppress(LinkFull):
             self.port.link.send(segment_note(segment.number), [segment.fd])
-        except LinkFull:
-            pass
-        except PeerLost:
-            self.loop.call_soon(self.application.lose, self)
 
     def send(self, message: bytes) -> None:
         """Send one message to the worker; one that has stopped reading altogether is cut off."""
