@@ -27,6 +27,9 @@ from bridge.router.framing import USUAL_BLOCK, check_block, check_usual_block
 from bridge.router.outflow import Outflow
 from bridge.router.worker_port import WorkerPort
 
+CROWDED = 4
+"""A worker's memory is crowded when more than the fourth part of it is on its way to clients."""
+
 
 class Exchange(Endings):
     """See the head of the file. Made by the service for each request.
@@ -181,7 +184,7 @@ class Exchange(Endings):
         application, port = self.application, self.port
         if self._gone or port is None or (views is None and self.connection.flushed):
             return False
-        if port.interface != "wsgi" and not port.crowded:
+        if port.interface != "wsgi" and port.held * CROWDED <= port.port.segment.count:
             return False
         most = application.http.max_temp_file_size
         self._outflow = Outflow(self.connection, application.disk, most, self._acknowledge, self._flowed)

@@ -27,7 +27,6 @@ from bridge.ipc.port import ROUTER, WAITER, Port
 from bridge.ipc.record import is_record
 from bridge.ipc.segment import Segment
 
-CROWDED = 4  #: the part of a worker's memory on its way to clients, one in so many chunks, above which it is crowded
 BATCH = 64  #: messages taken from a worker before other work of the loop gets its turn
 LINK_BATCH = 16  #: the same for messages of its link, which take longer
 _COUNT = 0xFFFF
@@ -102,10 +101,10 @@ class WorkerPort:
         "_files",
         "_files_lost",
         "_flying",
-        "_held",
         "application",
         "consumers",
         "draining",
+        "held",
         "interface",
         "leaving",
         "limit",
@@ -133,7 +132,7 @@ class WorkerPort:
         self._files: list[int] = []  # that have come with the message that is being handled
         self._files_lost = False  # it had some, for which this process has no room
         self._flying: dict[int, tuple[weakref.ref[Any], int, int]] = {}
-        self._held = 0  # chunks in flight
+        self.held = 0  # chunks on their way to clients
 
     def start(self) -> None:
         """Listen to the worker: its bell, and its link for the answer to the offer and for its end."""
@@ -316,18 +315,13 @@ class WorkerPort:
             raise RemoteProtocolError(f"descriptor ({segment_id}, {first}, {size}) names chunks that it does not hold")
         view = segment.view(first, size)
         reference = weakref.ref(view, self._landed)
-        self._held += count
+        self.held += count
         self._flying[id(reference)] = (reference, first, count)  # buffers cannot be hashed, nor can references to them
         return view
 
-    @property
-    def crowded(self) -> bool:
-        """Whether so much of the worker's memory waits for clients that the slow ones among them must let go of it."""
-        return self._held * CROWDED > self.port.segment.count
-
     def _landed(self, reference: weakref.ref[Any]) -> None:
         _, first, count = self._flying.pop(id(reference))
-        self._held -= count
+        self.held -= count
         segment = self.port.segment
         chunks = segment.chunks
         if segment.junk:

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from bridge import config
-from bridge.router.worker_port import CROWDED
+from bridge.router.exchange import CROWDED
 from tests.router.rig import TINY, FakeConnection, Rig, Worker, answer, pattern, run, settle, until
 from tests.router.test_disk import opened
 
