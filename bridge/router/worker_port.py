@@ -356,7 +356,7 @@ class WorkerPort:
         self._try(lambda: self.port.outbox.note(segment_note(number), [segment.fd] if segment else []))
 
     def announce(self, segment: Segment) -> None:
-        """Send a segment before any message names it; raises PeerLost. Without room: the worker asks when it meets it."""
+        """Send a segment before a message names it; raises PeerLost. Without room: the worker asks when it meets it."""
         with contextlib.suppress(LinkFull):
             self.port.link.send(segment_note(segment.number), [segment.fd])
 
