@@ -26,6 +26,7 @@ FACTOR = 3.0  #: by which the slow ones may lengthen the 99th percentile of the 
 #: 64 KiB for each of the readers of WSGI, and 32 KiB for the objects of each connection in router and worker.
 CONSTANT = 10 * MIB + LIMIT // 8 + SLOW * 65536 + 2 * SLOW * 32768
 BODY = bytes(range(256)) * 80
+BATCH = 200  #: requests of a kind
 KINDS: dict[str, Callable[[Wire], Wire]] = {
     "small": lambda wire: wire.get("/small"),
     "echo": lambda wire: wire.post("/echo", BODY),
@@ -43,14 +44,14 @@ class Measured(NamedTuple):
     complaint: str  #: what was not as it must be
 
 
-def _percentiles(address: tuple[str, int], batches: int, server: Server, sizes: list[int]) -> dict[str, float]:
+def _percentiles(server: Server, batches: int, sizes: list[int]) -> dict[str, float]:
     """The median of the batches' 99th percentiles, of each kind; looks at the memory between them."""
     found: dict[str, list[float]] = {kind: [] for kind in KINDS}
-    with Wire(address) as wire:
+    with Wire(server.address) as wire:
         for _ in range(batches):
             for kind, ask in KINDS.items():
                 times = []
-                for _ in range(400):
+                for _ in range(BATCH):
                     begun = time.perf_counter()
                     answer = ask(wire).answer()
                     times.append(time.perf_counter() - begun)
@@ -74,8 +75,8 @@ def _measure(options: tuple[str, ...], batches: int) -> Measured:
     sizes: list[int] = []
     target, *others = options
     with Server(target, *others, "--set", f"memory.limit={LIMIT}") as server:
-        _percentiles(server.address, 1, server, sizes)  # warm
-        idle = _percentiles(server.address, batches, server, sizes)
+        _percentiles(server, 1, sizes)  # warm
+        idle = _percentiles(server, batches, sizes)
         base = sizes[-1]
         sizes.clear()
         host, number = server.address
@@ -85,7 +86,7 @@ def _measure(options: tuple[str, ...], batches: int) -> Measured:
             assert slow.stdout
             try:
                 complaint = slow.stdout.readline().strip().removeprefix("begun")
-                beside = _percentiles(server.address, batches, server, sizes)
+                beside = _percentiles(server, batches, sizes)
                 slow.stdin.close()
                 complaint = complaint or slow.stdout.read().strip()
             finally:
@@ -99,7 +100,7 @@ def measure(short: bool) -> Result:
     rows: list[list[str]] = []
     goals: list[Goal] = []
     for name, options in SERVERS.items():
-        measured = _measure(options, 1 if short else 15)
+        measured = _measure(options, 1 if short else 25)
         for kind, idle in measured.idle.items():
             beside = measured.beside[kind]
             times = [f"{idle * 1000:.2f} ms", f"{beside * 1000:.2f} ms", f"{beside / idle:.1f}"]
