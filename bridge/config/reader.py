@@ -60,7 +60,7 @@ UNSERVED: Mapping[type, Mapping[str, str]] = {
         "stderr": "",
         "thread_stack_size": "",
     },
-    Limits: {"timeout": "", "requests": ""},
+    Limits: {"requests": ""},
     _AccessLog: {"format": "", "if": ""},
 }
 _NOT_SERVED = "not served yet"

@@ -35,7 +35,8 @@ def mistakes(document: Any) -> list[tuple[str, str]]:
 def test_round_trip() -> None:
     """What is written to JSON is read back as the same settings, in another process too."""
     shop = config.Application("shop.asgi", callable="app", path=("a", "b"), environment={"A": "b"}, name="the shop/é")
-    blog = config.Application("b", limits=config.Limits(shm=5000), home="/v", prefix="/b", threads=3, name="blog")
+    limits = config.Limits(shm=5000, timeout=10, run_timeout=20.5, cancel_grace=0, queue_length=7)
+    blog = config.Application("b", limits=limits, home="/v", prefix="/b", threads=3, name="blog", retry_safe=True)
     settings = config.Settings(
         applications={shop.name: shop, blog.name: blog},
         listeners={
@@ -139,6 +140,8 @@ AT_APPLICATION: list[tuple[Any, str, str]] = [
     ({"environment": {"A=b": ""}}, "/environment/A=b", 'has no "="'),
     ({"limits": {"requests": 5}}, "/limits/requests", "not served yet"),
     ({"limits": {"shm": 5}}, "/limits/shm", "expected 1024 to"),
+    ({"limits": {"timeout": -1}}, "/limits/timeout", "expected 0 to"),
+    ({"limits": {"cancel_grace": "1"}}, "/limits/cancel_grace", "expected a number"),
     ({"user": "www"}, "/user", "not served yet"),
     ({"isolation": {}}, "/isolation", "not served yet"),
     ({"type": "php"}, "/type", "not served: applications in Python are, found 'php'"),
