@@ -7,6 +7,7 @@ import pytest
 from bridge import config
 from bridge.ipc.message import UNKNOWN
 from bridge.router.framing import Framing
+from tests.router.by_hand import WorkerByHand
 from tests.router.rig import GEOMETRIES, HEAD, Rig, Worker, echo, pattern, run, settle, until, upload
 
 METHODS = ["GET", "HEAD", "OPTIONS", "TRACE"]
@@ -182,5 +183,33 @@ def test_a_client_that_leaves_before_it_is_run_again() -> None:
         assert not second.streams
         await rig.idle()
         await rig.close()
+
+    run(test())
+
+
+@pytest.mark.parametrize("in_file", [True, False], ids=["in a file", "in chunks"])
+def test_a_body_that_was_collected(in_file: bool) -> None:
+    """For WSGI: a file is lent to the next worker as it was to the first, chunks are named once more."""
+
+    async def test() -> None:
+        http = config.Http(body_buffer_size=100 if in_file else 1 << 20)
+        rig = Rig(http=http, protocol="wsgi", retry_safe=True)
+        body = pattern(50_000)
+        first = WorkerByHand(rig, 2).attach()
+        await until(lambda: rig.ready)
+        connection, _ = rig.request(body, framing=Framing(size=len(body)))
+        taken = await first.request()
+        assert await first.body(taken) == body
+        first.close()
+        await until(lambda: not rig.application.workers)
+        assert not connection.ended
+        second = WorkerByHand(rig, 3).attach()
+        taken = await second.request()
+        assert await second.body(taken) == body
+        second.respond(taken, 2, b"ok", last=True)
+        await connection.completed()
+        await rig.idle()
+        await rig.close()
+        second.close()
 
     run(test())
