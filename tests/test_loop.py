@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import os
 
+import pytest
+
 from bridge.ipc.link import Link
 from bridge.loop import Loop, read_all
+from tests.ipc.test_link import few_files
 
 
 def test_timers_run_in_their_order() -> None:
@@ -71,5 +74,19 @@ def test_read_all_leaves_others_their_turn() -> None:
     for most, sum_then in ((2, 2), (2, 4), (2, 5), (2, 5)):
         assert read_all(right, lambda *_: seen.append(1), most)
         assert len(seen) == sum_then
+    left.close()
+    right.close()
+
+
+def test_files_that_find_no_room(caplog: pytest.LogCaptureFixture) -> None:
+    """Who sent them is well: the message is left out, the next one is handled, and the log says why."""
+    left, right = Link.pair()
+    left.send({"type": "lost"}, [0])
+    left.send({"type": "next"})
+    heard: list[str] = []
+    with few_files(0):
+        assert read_all(right, lambda message, _: heard.append(message["type"]))
+    assert heard == ["next"]
+    assert "may open no more files" in caplog.text
     left.close()
     right.close()

@@ -97,17 +97,18 @@ def test_more_requests_than_threads() -> None:
         assert first.answer().text == second.answer().text == "held\n"
 
 
-TINY = ("chunk_size=64", "chunks=64", "item_size=256", "queue=4", "window=512", "limit=16384")
+TINY = ("chunk_size=64", "chunks=64", "item_size=256", "queue=4", "window=512", "limit=16384", "junk_fill=true")
 
 
 @pytest.mark.parametrize("geometry", [(), TINY], ids=["normal", "tiny"])
 def test_bodies(geometry: tuple[str, ...]) -> None:
-    """Bodies of every size arrive whole in both directions, at once, in pieces and out of a file."""
+    """Bodies of every size arrive whole in both directions, at once, in pieces and out of a file, behind any head."""
     options = [word for setting in geometry for word in ("--set", f"memory.{setting}")]
     with Server(APP, "--threads", "2", *options) as server, Wire(server.address) as wire:
         for size in (0, 10, 200, 900, 5000, 300_000, 3_000_000):
             body = pattern(size)
             assert wire.post("/echo", body).answer().body == body
+            assert wire.post("/echo", body, "X-Long: " + 7900 * "v").answer().body == body
             assert wire.post("/length?piece=999", body).answer().text == str(size)
             assert wire.get(f"/big?size={size}").answer().body == body
             assert wire.get(f"/pieces?size={size}&piece=7000").answer().body == body
