@@ -239,6 +239,11 @@ class Application(Admission):
         self.ring(self.queue.wake())
         self.pump()
 
+    def left_with(self, port: WorkerPort) -> None:
+        """A request that a worker was running when it began to drain is over, and the room for it goes with it."""
+        port.leaving -= 1
+        self._count()
+
     def _count(self) -> None:
         limits = [worker.limit for worker in self.workers.values() if worker.limit]
         ahead = self._ahead = max(self.pace.ahead, len(limits)) if limits else 0

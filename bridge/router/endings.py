@@ -193,10 +193,14 @@ class Endings(Request):
             self._upload.close()
         if self._head_runs is not None:
             self._free_head()
+        port = self.port
+        if port is not None:
+            if port.leaving:
+                self.application.left_with(port)
+            if port.linked:
+                port.forget(self.stream)
         if self.stream:
             self.application.finished(self)
-        if self.port is not None and self.port.linked:
-            self.port.forget(self.stream)
         if self._outflow is None:
             self._report()
 

@@ -126,7 +126,7 @@ class WorkerPort:
         self.draining = False  # it takes no more requests, and will say nothing else
         self.interface = ""  # of what it runs: "asgi" or "wsgi", as it has said
         self.limit = 0  # requests at once; 0 until the worker says that it is ready
-        self.leaving = 0  # requests that it was running when it began to drain
+        self.leaving = 0  # requests that it was running when it began to drain, and that are not over
         self.loop = application.loop
         self.linked: set[int] = set()  # streams of which something is held on its way over the link
         self._files: list[int] = []  # that have come with the message that is being handled

@@ -101,6 +101,37 @@ def test_a_draining_worker_takes_no_room_from_others() -> None:
     run(test())
 
 
+def test_what_a_draining_worker_has_ended_makes_no_room() -> None:
+    """As its requests end, no more are published than those who stay have room for, however long the last one takes."""
+
+    async def test() -> None:
+        rig = Rig()
+        leaving = rig.worker(limit=5)
+        old = [rig.request()[0] for _ in range(5)]
+        await until(lambda: len(leaving.streams) == 5)
+        staying = rig.worker(limit=1)
+        leaving.attached.drain()
+        await until(lambda: not rig.application.workers[leaving.number].limit)
+        new = [rig.request()[0] for _ in range(10)]
+        await until(lambda: staying.streams)
+        published = len(rig.application.exchanges) - 5
+        assert published < 5
+        for stream in leaving.streams[:4]:
+            reply(stream)
+        await until(lambda: sum(connection.complete for connection in old) == 4)
+        await settle()
+        assert len(rig.application.exchanges) - 1 == published
+        reply(leaving.streams[4])
+        for index in range(10):
+            await until(lambda: len(staying.streams) > index)  # noqa: B023 - it is waited for at once
+            reply(staying.streams[index])
+        await until(lambda: all(connection.complete for connection in old + new))
+        await rig.idle()
+        await rig.close()
+
+    run(test())
+
+
 def test_the_dead_may_have_owed_a_ring() -> None:
     """A worker that sleeps without its bit, because the dead had cleared it, is rung when the dead is found."""
 
