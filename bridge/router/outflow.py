@@ -48,7 +48,7 @@ class Outflow:
     Args:
         sink: the client's connection.
         disk: where files are made.
-        most: bytes that a file may take.
+        most: bytes that the file may take, with those that were read: it begins again when it has been read to its end.
         cleared: called when no shared memory is held any more, unless that comes of a call of `advance`.
         ended: called once: True = the last byte was handed over, False = the body is not as long as announced and the
             connection has been cut, None = it has been cut because the file cannot be read.
@@ -125,6 +125,7 @@ class Outflow:
                 self._send()
                 if not self._pending:
                     self._since = 0.0
+                    self._slow = False
             elif self._last:
                 self._finish()
             else:

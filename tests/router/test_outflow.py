@@ -150,6 +150,33 @@ def test_a_client_that_falls_behind_often_but_never_for_long(tmp_path: Path, mon
     run(test())
 
 
+def test_a_client_that_was_slow_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """When it has caught up it is given the same time again, and a short rest costs no file."""
+    monkeypatch.setattr(module, "PATIENCE", 0.0001)
+
+    async def test() -> None:
+        sink = Sink(0)
+        flow = Flow(sink, tmp_path)
+        body = pattern(300_000)
+        flow.push(body[:100_000])
+        await until(lambda: flow.outflow.clear)
+        while len(sink.received) < 100_000:
+            sink.take(0)
+            await until(lambda: not sink.flushed and not flow.disk.jobs)
+        sink.take()
+        monkeypatch.setattr(module, "PATIENCE", 60.0)
+        flow.push(body[100_000:101_000])
+        sink.quota = 10
+        flow.push(body[101_000:])
+        assert not flow.outflow.clear
+        assert not flow.disk.jobs
+        sink.take()
+        assert sink.received == body
+        await flow.close()
+
+    run(test())
+
+
 def test_the_file_has_a_limit(tmp_path: Path, hasty: None) -> None:
     """What would be too much for it waits in shared memory, and goes on when the client takes it."""
 
