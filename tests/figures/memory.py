@@ -26,7 +26,7 @@ FACTOR = 3.0  #: by which the slow ones may lengthen the 99th percentile of the 
 #: 64 KiB for each of the readers of WSGI, and 32 KiB for the objects of each connection in router and worker.
 CONSTANT = 10 * MIB + LIMIT // 8 + SLOW * 65536 + 2 * SLOW * 32768
 BODY = bytes(range(256)) * 80
-BATCH = 200  #: requests of a kind
+LONG, SHORT = (25, 200), (1, 50)  #: batches, and requests of each kind in one
 KINDS: dict[str, Callable[[Wire], Wire]] = {
     "small": lambda wire: wire.get("/small"),
     "echo": lambda wire: wire.post("/echo", BODY),
@@ -44,14 +44,14 @@ class Measured(NamedTuple):
     complaint: str  #: what was not as it must be
 
 
-def _percentiles(server: Server, batches: int, sizes: list[int]) -> dict[str, float]:
+def _percentiles(server: Server, plan: tuple[int, int], sizes: list[int]) -> dict[str, float]:
     """The median of the batches' 99th percentiles, of each kind; looks at the memory between them."""
     found: dict[str, list[float]] = {kind: [] for kind in KINDS}
     with Wire(server.address) as wire:
-        for _ in range(batches):
+        for _ in range(plan[0]):
             for kind, ask in KINDS.items():
                 times = []
-                for _ in range(BATCH):
+                for _ in range(plan[1]):
                     begun = time.perf_counter()
                     answer = ask(wire).answer()
                     times.append(time.perf_counter() - begun)
@@ -71,12 +71,12 @@ def _settled(server: Server) -> str:
     return ""
 
 
-def _measure(options: tuple[str, ...], batches: int) -> Measured:
+def _measure(options: tuple[str, ...], plan: tuple[int, int]) -> Measured:
     sizes: list[int] = []
     target, *others = options
     with Server(target, *others, "--set", f"memory.limit={LIMIT}") as server:
-        _percentiles(server, 1, sizes)  # warm
-        idle = _percentiles(server, batches, sizes)
+        _percentiles(server, SHORT, sizes)  # warm
+        idle = _percentiles(server, plan, sizes)
         base = sizes[-1]
         sizes.clear()
         host, number = server.address
@@ -86,7 +86,7 @@ def _measure(options: tuple[str, ...], batches: int) -> Measured:
             assert slow.stdout
             try:
                 complaint = slow.stdout.readline().strip().removeprefix("begun")
-                beside = _percentiles(server, batches, sizes)
+                beside = _percentiles(server, plan, sizes)
                 slow.stdin.close()
                 complaint = complaint or slow.stdout.read().strip()
             finally:
@@ -100,7 +100,7 @@ def measure(short: bool) -> Result:
     rows: list[list[str]] = []
     goals: list[Goal] = []
     for name, options in SERVERS.items():
-        measured = _measure(options, 1 if short else 25)
+        measured = _measure(options, SHORT if short else LONG)
         for kind, idle in measured.idle.items():
             beside = measured.beside[kind]
             times = [f"{idle * 1000:.2f} ms", f"{beside * 1000:.2f} ms", f"{beside / idle:.1f}"]

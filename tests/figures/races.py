@@ -23,10 +23,10 @@ class Hunt(NamedTuple):
 
 
 HUNTS = (
-    Hunt("claim and cancel at the same moment", "cancel_race", 10_000_000, 100_000, between=("threads",)),
-    Hunt("claim and cancel at the same moment", "cancel_race", 1_000_000, 40_000, between=("processes",)),
-    Hunt("push, a pause, ring; look, a pause, sleep", "queue_doze", 1_000_000, 20_000),
-    Hunt("release, a pause, ring; claim, a pause, sleep", "memory_wait", 1_000_000, 20_000),
+    Hunt("claim and cancel at the same moment", "cancel_race", 10_000_000, 20_000, between=("threads",)),
+    Hunt("claim and cancel at the same moment", "cancel_race", 1_000_000, 8_000, between=("processes",)),
+    Hunt("push, a pause, ring; look, a pause, sleep", "queue_doze", 1_000_000, 4_000),
+    Hunt("release, a pause, ring; claim, a pause, sleep", "memory_wait", 1_000_000, 4_000),
 )
 
 
