@@ -14,8 +14,11 @@ from tests.figures.serving import server, serving
 CAPACITY = 1 / SLOW  #: requests a second
 TIMES = 2  #: so much of it is asked for
 PATIENCE = 0.2  #: seconds after which a client gives up
-LEAST_ANSWERED = 0.8  #: of the capacity
-MOST_WASTED = 0.05  #: of the runs
+LEAST_ANSWERED = 0.8  #: of the capacity …
+MOST_WASTED = 0.05  #: … and of the runs, on an idle machine
+#: The same in the short form, also on a busy one, where clients and threads oversleep; first in, first out reaches a
+#: fourth of the capacity, and wastes three of four runs.
+LEAST_ALONE, MOST_ALONE = 0.5, 0.25
 SERVERS = (
     ("bridge", "wsgi"),
     ("gunicorn-sync", "wsgi"),
@@ -67,14 +70,15 @@ def figure(short: bool) -> Result:
         (name, interface): measure(name, interface, warming, seconds)
         for name, interface in (SERVERS[:1] if short else SERVERS)
     }
+    least, most = (LEAST_ALONE, MOST_ALONE) if short else (LEAST_ANSWERED, MOST_WASTED)
     goals = []
     for (name, interface), each in found.items():
         if name == "bridge":
             ours = f"Bridge, {interface.upper()}"
-            text = f"{ours}: at least {LEAST_ANSWERED:.0%} of the capacity ends as answers that a client waited for"
-            goals.append(Goal(text, f"{each.of_capacity:.1%}", each.of_capacity >= LEAST_ANSWERED))
-            text = f"{ours}: fewer than {MOST_WASTED:.0%} of the runs are for clients that had gone"
-            goals.append(Goal(text, f"{each.wasted:.1%}", each.wasted < MOST_WASTED))
+            text = f"{ours}: at least {least:.0%} of the capacity ends as answers that a client waited for"
+            goals.append(Goal(text, f"{each.of_capacity:.1%}", each.of_capacity >= least))
+            text = f"{ours}: fewer than {most:.0%} of the runs are for clients that had gone"
+            goals.append(Goal(text, f"{each.wasted:.1%}", each.wasted < most))
     return Result(
         ["server", "answered in time, of the capacity", "runs for clients that had gone"],
         [
