@@ -181,14 +181,18 @@ class Exchange(Endings):
         # everything of ASGI while there is memory: only the one task waits.
         if self._outflow is not None:
             return True
-        application, port = self.application, self.port
+        port = self.port
         if self._gone or port is None or (views is None and self.connection.flushed):
             return False
         if port.interface != "wsgi" and port.held * CROWDED <= port.port.segment.count:
             return False
+        self._begin_outflow()
+        return True
+
+    def _begin_outflow(self) -> None:
+        application = self.application
         most = application.http.max_temp_file_size
         self._outflow = Outflow(self.connection, application.disk, most, self._acknowledge, self._flowed)
-        return True
 
     def _flow(
         self, flags: int, inline: bytes, views: list[Any] | None = None, file: tuple[int, int, int] | None = None
@@ -235,7 +239,8 @@ class Exchange(Endings):
             os.close(file)
             return
         self.sent += count
-        self._flows([])
+        if self._outflow is None:
+            self._begin_outflow()
         self._flow(flags, b"", None, (file, offset, count))
 
     def _check(self, kept_length: bool) -> bool:

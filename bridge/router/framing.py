@@ -174,9 +174,11 @@ def check_partial(head: bytes | bytearray, start: int, limits: Http) -> None:
     fresh = max(head.rfind(b"\n", 0, start) + 1, skip)  # where the line begins that goes on now
     if len(head) - fresh > size:
         lengths = [len(line.rstrip(b"\r")) for line in head[fresh:].split(b"\n")]
-        if fresh == skip and lengths.pop(0) > (limits.max_request_line or size):
-            raise ClientError(*_LONG_LINE)
-        if lengths and max(lengths) > size:
+        if fresh == skip:
+            if lengths[0] > (limits.max_request_line or size):
+                raise ClientError(*_LONG_LINE)
+            del lengths[0]
+        if max(lengths, default=0) > size:
             raise ClientError(*_LONG_FIELD)
     if len(head) > size * limits.large_header_buffers:
         raise ClientError(431, "head is too large")

@@ -87,7 +87,7 @@ class Request:
 
     def worker_lost(self, state: int) -> bool:
         """Its worker is gone; True = it has not begun and may be published again."""
-        raise NotImplementedError  # both are for the response half to say
+        raise NotImplementedError
 
     def refuse(self, status: int) -> None:
         """Answer in the application's place; nobody has begun to run it."""
