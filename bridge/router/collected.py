@@ -8,22 +8,16 @@ it. While more waits for the disk than is good for our memory, the socket is not
 from __future__ import annotations
 
 from collections.abc import Callable
-from functools import cache
 
 from bridge.ipc.message import UNKNOWN
 from bridge.ipc.pool import SegmentPool
 from bridge.router.disk import Disk, Spool
+from bridge.router.scratch import scratch
 from bridge.router.upload import FIRST_RUN, Run, Source, describe
 from bridge.router.worker_port import WorkerPort
 
 WAITING = 262144  #: bytes that may wait for the disk, beside those that are being written
 _READ = 65536  # bytes taken from a socket at once on their way to a file
-
-
-@cache
-def _scratch() -> memoryview:
-    # One for the whole process: what is read into it is taken out before the next socket is read.
-    return memoryview(bytearray(_READ))
 
 
 def _nobody(error: OSError | None) -> None:
@@ -118,13 +112,13 @@ class Collected:
     def buffer(self, lacking: int) -> memoryview:
         """Where the next bytes from the socket go: at most `lacking` bytes, never empty."""
         if self._spool is not None:
-            return _scratch()[:lacking]
+            return scratch(_READ)[1][:lacking]
         return self._runs[-1].buffer(lacking)
 
     def filled(self, count: int, complete: bool) -> None:
         """`count` bytes have arrived in the last buffer; `complete`: they were the last."""
         if self._spool is not None:
-            self._queue(_scratch()[:count].tobytes(), complete)
+            self._queue(scratch(_READ)[0][:count], complete)
             return
         self._runs[-1].filled += count
         self.size += count

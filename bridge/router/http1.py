@@ -14,8 +14,6 @@ For the states see `lifetime`.
 from __future__ import annotations
 
 import asyncio
-import mmap
-from functools import cache
 from typing import Any, cast
 
 from httptools import HttpParserError, HttpParserInvalidMethodError, HttpParserUpgrade, HttpRequestParser
@@ -25,20 +23,13 @@ from bridge.router.direct import DirectResponder
 from bridge.router.framing import REFUSED, Framing, check_partial, fields_of, judge, repeats
 from bridge.router.interface import Service
 from bridge.router.lifetime import CHUNKED_BODY, DONE, HEAD, LENGTH_BODY, LINGER, NOT_BEGUN, WAIT
+from bridge.router.scratch import scratch
 from bridge.router.transfer import ChunkDecoder
 from bridge.router.wheel import NEVER
 
 _HEAD_END = b"\r\n\r\n"
 _LARGEST_READ = 65536  # bytes taken from a socket at once, bodies with a Content-Length excepted
 _FIRST_REQUEST_TIME = 1.0  # seconds for the first request of a connection accepted just before the end
-
-
-@cache
-def _scratch(size: int) -> tuple[mmap.mmap, memoryview]:
-    # One for the whole process: what is read into it is taken out before the next socket is read. A mapping, because
-    # a slice of one is bytes at once; what a view or a bytearray gives has to be copied a second time.
-    memory = mmap.mmap(-1, size)
-    return memory, memoryview(memory)
 
 
 def _peer_block(transport: asyncio.Transport) -> tuple[bytes, str]:
@@ -83,7 +74,7 @@ class Connection(DirectResponder):
         super().__init__(service)
         self.destination = destination
         self._limit = service.http.large_header_buffer_size * service.http.large_header_buffers
-        self._memory, self._view = _scratch(min(self._limit + 1, _LARGEST_READ))
+        self._memory, self._view = scratch(min(self._limit + 1, _LARGEST_READ))
         self._parser = HttpRequestParser(self)
         self._stale = False  # the parser must be started again before the next head
         self._used = False  # a request has been read
