@@ -127,14 +127,16 @@ def test_descriptors_and_processes_come_back(interface: str) -> None:
 
 @pytest.mark.parametrize("interface", SERVERS)
 def test_a_worker_that_waits_for_memory_obeys(interface: str) -> None:
-    """Responses to clients that take nothing hold all there is, others wait: the worker ends in its grace."""
+    """Responses to clients that take nothing hold what they may, others wait: the worker ends in its grace."""
     options = ("--set", "memory.chunks=2", "--graceful-timeout", "0.5", "--threads", "4", *WITHOUT_FILES)
     with Server(SERVERS[interface], *options) as server, contextlib.ExitStack() as stack:
         wires = [stack.enter_context(Wire(server.address, receive_buffer=4096)) for _ in range(4)]
         for wire in wires:
             wire.get("/download")
         inside = Inside(server.router, config.Memory(chunks=2))
-        until(lambda: inside.left() == Left(2, 0, 4), "all chunks are held, and four requests run")
+        # Of ASGI the last bytes may lie in the router's buffer for the socket, and each task wait for its own client.
+        stuck = [Left(chunks, 0, 4) for chunks in ((2,) if interface == "wsgi" else (0, 1, 2))]
+        until(lambda: inside.left() in stuck, "four requests run, and can go no further")
         server.main.send_signal(signal.SIGTERM)
         for wire in wires:
             with pytest.raises((BrokenAnswer, ConnectionResetError)):
