@@ -99,6 +99,7 @@ def test_killed_router_is_replaced(server: Running) -> None:
     """A new router gets the same listening socket and is introduced to the living workers; none is restarted."""
     workers = server.begin()
     address = ("127.0.0.1", int(server.log().partition("http://127.0.0.1:")[2].split()[0]))
+    wait_for(lambda: all(server.events().count(f"router worker {pid}") == 1 for pid in workers))
     os.kill(server.routers()[0], signal.SIGKILL)
     wait_for(lambda: len(server.routers()) == 2)
     wait_for(lambda: all(server.events().count(f"router worker {pid}") == 2 for pid in workers))

@@ -15,7 +15,7 @@ from bridge.ipc.stream import Event
 from bridge.worker.seat import Seat
 from bridge.worker.thread_stream import ThreadStream
 from tests.ipc.test_link import few_files
-from tests.worker.thread_rig import RouterSide, Side, pattern
+from tests.worker.thread_rig import RouterSide, Side, pattern, until
 
 BLOCK = b"a: b\r\n"
 BODY = pattern(40_000)  # several chunks
@@ -27,6 +27,7 @@ def side() -> Iterator[RouterSide]:
     """A router, and a worker that knows its segment."""
     with RouterSide() as side:
         side.announce()
+        until(lambda: side.requests.number in side.router.segments)
         yield side
 
 
