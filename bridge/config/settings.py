@@ -16,6 +16,7 @@ LOG_LEVELS = ("debug", "info", "warning", "error", "critical")
 PROTOCOLS = ("auto", "asgi", "wsgi")
 MOST_PROCESSES = 1024
 MOST_THREADS = 240  #: each has a bell, and these travel to the worker in one message
+MOST_WEBSOCKETS = 49152  #: a stream's number has 16 bits for its slot, and requests need some
 MOST_LISTENERS = 60  #: their sockets travel to the router in one message
 
 
@@ -153,6 +154,7 @@ class Limits:
     #: None = never
     cancel_grace: Seconds | None = None
     queue_length: Annotated[int, Range(1, 1 << 20)] = 16384  #: Bridge: requests that may wait for a worker; else 503
+    websockets: Annotated[int, Range(0, MOST_WEBSOCKETS)] = 10000  #: Bridge: that may be open; else 503
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,13 +7,18 @@
     10      2     descriptors  how many 12-byte descriptors follow the header
     12      4     length       inline bytes that follow the descriptors
     16      8     size         REQUEST, RESPONSE: Content-Length or UNKNOWN · WANT, WINDOW: bytes
-    24      4     number       REQUEST: version and scheme bits · RESPONSE: status · else what its kind says
+    24      4     number       REQUEST: version, scheme and upgrade bits · RESPONSE: status · else what its kind says
     28      4     head         REQUEST, RESPONSE: bytes of the head, at the front of the payload
 
 The payload of a message is its inline bytes, followed by the bytes of its descriptors in order. A REQUEST and a
 RESPONSE start with `head` bytes of head; what follows the head is the beginning of the body. A head that does not
 fit inline travels in descriptors, with no inline bytes; where there are no chunks for it, it travels over the link
 (`record`): a RESPONSE as a whole, of a REQUEST the head alone, when the worker that has claimed it asks (HEAD).
+
+A REQUEST with UPGRADE asks for a WebSocket and never has LAST. Answered with RESPONSE 101 it is a *tunnel*: BODY and
+DATA are the bytes behind the two heads as they come, frames and all. BODY with LAST is the client's FIN, DATA with LAST
+ends the connection; WANT gives credit back, which is never more than the window of the tunnel. Any other answer is an
+ordinary response, and of the client nothing follows.
 
 Every claimed stream ends with exactly one message from the worker that carries LAST or is an ABORT, also when the
 stream was cancelled: only then is the worker done with it, and its number may be used again.
@@ -35,6 +40,7 @@ REQUEST = 1  #: through the application queue; flags LAST (no more body), EXPECT
 BODY = 2  #: more request body; LAST ends it
 CANCEL = 3  #: nobody waits for this stream any more
 WINDOW = 4  #: `size` bytes of the response have left for the client
+LEAVE = 5  #: the router ends: what runs as a tunnel is to come to its end now
 # worker → router
 RESPONSE = 16  #: response head, and body as far as it fits
 DATA = 17  #: more response body; LAST ends it
@@ -57,5 +63,6 @@ LINKED = 64  #: the head of this REQUEST is neither inline nor in chunks
 
 HTTP_1_0 = 1  #: bit in `number` of a REQUEST: version 1.0, else 1.1
 HTTPS = 2  #: bit in `number` of a REQUEST: scheme https, else http
+UPGRADE = 4  #: bit in `number` of a REQUEST: it opens a WebSocket, and its handshake is right (RFC 6455, section 4.2.1)
 
 MAX_DESCRIPTORS = 64  #: more than that is refused: a message is bounded whatever its writer says

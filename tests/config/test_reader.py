@@ -35,7 +35,7 @@ def mistakes(document: Any) -> list[tuple[str, str]]:
 def test_round_trip() -> None:
     """What is written to JSON is read back as the same settings, in another process too."""
     shop = config.Application("shop.asgi", callable="app", path=("a", "b"), environment={"A": "b"}, name="the shop/é")
-    limits = config.Limits(shm=5000, timeout=10, run_timeout=20.5, cancel_grace=0, queue_length=7)
+    limits = config.Limits(shm=5000, timeout=10, run_timeout=20.5, cancel_grace=0, queue_length=7, websockets=8)
     blog = config.Application("b", limits=limits, home="/v", prefix="/b", threads=3, name="blog", retry_safe=True)
     settings = config.Settings(
         applications={shop.name: shop, blog.name: blog},
@@ -123,6 +123,7 @@ AT_APPLICATION: list[tuple[Any, str, str]] = [
     ({"processes": 1.5}, "/processes", "expected an integer number, found 1.5"),
     ({"processes": 1.0}, "/processes", "expected an integer number, found 1.0"),
     ({"limits": {"queue_length": 2000000}}, "/limits/queue_length", "expected 1 to 1048576, found 2000000"),
+    ({"limits": {"websockets": 49153}}, "/limits/websockets", "expected 0 to 49152, found 49153"),
     ({"processes": {"max": 2}}, "/processes", "expected an integer number, found an object, which is not served yet"),
     ({"factory": 1}, "/factory", "expected a boolean, found 1"),
     ({"path": 5}, "/path", "expected a string or an array of strings, found 5"),
