@@ -123,6 +123,7 @@ class ApplicationKeeper(Supervised):
             "type": "configure",
             "name": self.application.name,
             "log_level": self._place.log_level,
+            "websocket": config.to_json(self.application.websocket),
             "first_worker": free_range(self.members, size, self._place.first),
             "workers": size,
             "rows": self._place.page.rows,

@@ -69,6 +69,12 @@ OPTIONS = {
     "access_log": "--access-log",
     "/settings/graceful_timeout": "--graceful-timeout",
     "/applications/app/graceful_timeout": "--graceful-timeout",
+    "/settings/http/websocket/max_frame_size": "--ws-max-size",
+    "/settings/http/websocket/max_message_size": "--ws-max-size",
+    "/settings/http/websocket/max_queue": "--ws-max-queue",
+    "/settings/http/websocket/keepalive_interval": "--ws-ping-interval",
+    "/settings/http/websocket/read_timeout": "--ws-ping-timeout",
+    "/settings/http/websocket/compression": "--ws-per-message-deflate",
 }
 #: What the same thing is called elsewhere.
 FOREIGN = {
@@ -156,7 +162,24 @@ def _add_options(command: argparse.ArgumentParser) -> None:
     add("--log-level", metavar="LEVEL", help=f"{', '.join(config.LOG_LEVELS)} (default info)")
     add("--access-log", metavar="PATH", help="a line for each request, - = standard output (default: none)")
     add("--graceful-timeout", type=float, metavar="S", help="seconds that requests have to end (default 30)")
+    _add_websocket_options(command)
     add("--set", action="append", metavar="NAME=VALUE", help="any other setting, e.g. http.body_read_timeout=60")
+
+
+def _add_websocket_options(command: argparse.ArgumentParser) -> None:
+    add = command.add_argument
+    add("--ws-max-size", type=int, metavar="BYTES", help="of a WebSocket's message (default 1048576)")
+    add("--ws-max-queue", type=int, metavar="N", help="messages read ahead of the application (default 32)")
+    add("--ws-ping-interval", type=float, metavar="S", help="silence after which a client is pinged (default 30)")
+    add("--ws-ping-timeout", type=float, metavar="S", help="that it has to answer; 0 = for ever (default 30)")
+    add("--ws-per-message-deflate", type=_boolean, metavar="BOOL", help="offer compression (default true)")
+
+
+def _boolean(text: str) -> bool:
+    words = {"true": True, "yes": True, "1": True, "false": False, "no": False, "0": False}
+    if text.lower() not in words:
+        raise argparse.ArgumentTypeError(f"expected true or false, found {text!r}")
+    return words[text.lower()]
 
 
 def read(arguments: Sequence[str]) -> tuple[str, dict[str, Any]]:

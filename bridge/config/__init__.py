@@ -24,6 +24,7 @@ from bridge.config.settings import (
     Listener,
     Memory,
     Settings,
+    WebSocket,
     single,
 )
 
@@ -39,6 +40,7 @@ __all__ = [
     "Memory",
     "Options",
     "Settings",
+    "WebSocket",
     "assign",
     "from_file",
     "from_json",

@@ -11,7 +11,7 @@ from dataclasses import fields
 from typing import Any, TypedDict, Unpack
 
 from bridge.config.reader import found, from_json, near_miss, to_json
-from bridge.config.settings import MOST_PROCESSES, General, Settings
+from bridge.config.settings import MOST_PROCESSES, General, Settings, WebSocket
 from bridge.errors import ConfigError
 
 NAME = "app"  #: of the one application
@@ -95,6 +95,11 @@ class Options(TypedDict, total=False):
     log_level: str
     access_log: str | None  #: path, or "-" for standard output
     graceful_timeout: float
+    ws_max_size: int  #: bytes of a WebSocket's message, and of a frame
+    ws_max_queue: int  #: messages that are read ahead of the application
+    ws_ping_interval: float  #: seconds without a word from the client; 0 = it is never pinged
+    ws_ping_timeout: float  #: seconds that it has to answer; 0 = for ever
+    ws_per_message_deflate: bool
     set: Sequence[str]  #: as `--set`, e.g. ["http.max_body_size=8388608"]
 
 
@@ -128,8 +133,9 @@ def from_options(target: str, environment: Mapping[str, str], **options: Unpack[
             general[name] = [part.strip() for part in value.split(",")] if isinstance(value, str) else value
         elif name == "access_log":
             document[name] = value
-        elif name not in ("bind", "set"):
+        elif name not in ("bind", "set") and not name.startswith("ws_"):
             general[name] = value
+    general["http"] = {"websocket": _websocket(given)}
     if "graceful_timeout" in general:
         application["graceful_timeout"] = general["graceful_timeout"]
     settings = from_json(Settings, document)
@@ -139,6 +145,24 @@ def from_options(target: str, environment: Mapping[str, str], **options: Unpack[
     for assignment in assignments:
         settings = assign(settings, assignment)
     return settings
+
+
+def _websocket(given: Mapping[str, Any]) -> dict[str, Any]:
+    """`settings.http.websocket`, as far as options are given."""
+    names = {"ws_max_queue": "max_queue", "ws_per_message_deflate": "compression", "ws_ping_interval": _INTERVAL}
+    members = {names[name]: value for name, value in given.items() if name in names}
+    if "ws_max_size" in given:
+        members["max_frame_size"] = members["max_message_size"] = given["ws_max_size"]
+    if "ws_ping_timeout" in given or "ws_ping_interval" in given:
+        # How long nothing may come at all is not what other servers' users know: it begins before the ping.
+        interval, timeout = given.get("ws_ping_interval", _PING), given.get("ws_ping_timeout", _PING)
+        numbers = isinstance(interval, int | float) and isinstance(timeout, int | float)
+        members["read_timeout"] = interval + timeout if numbers and interval and timeout else 0 if numbers else timeout
+    return members
+
+
+_INTERVAL = "keepalive_interval"
+_PING = WebSocket().keepalive_interval  # and as much again for the answer
 
 
 def _are_strings(value: object) -> bool:

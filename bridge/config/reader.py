@@ -42,9 +42,7 @@ class _AccessLog:
 UNSERVED: Mapping[type, Mapping[str, str]] = {
     Settings: {"routes": "a listener passes to an application", "upstreams": ""},
     General: {"listen_threads": "", "telemetry": "", "js_module": ""},
-    Http: dict.fromkeys(
-        ("discard_unsafe_fields", "websocket", "static", "log_route", "chunked_transform", "compression"), ""
-    ),
+    Http: dict.fromkeys(("discard_unsafe_fields", "static", "log_route", "chunked_transform", "compression"), ""),
     Listener: {
         "application": 'write "pass": "applications/NAME"',
         "tls": "",
@@ -64,6 +62,7 @@ UNSERVED: Mapping[type, Mapping[str, str]] = {
     _AccessLog: {"format": "", "if": ""},
 }
 _NOT_SERVED = "not served yet"
+_ELSEWHERE = ("name", "websocket")  #: fields of an application that its object in a document does not have
 
 
 def from_file(data: bytes, name: str) -> Settings:
@@ -150,8 +149,8 @@ def _with_defaults(value: Any) -> Any:
 def _plain(value: Any) -> Any:
     if is_dataclass(value):
         named = ((item.name, getattr(value, item.name)) for item in fields(value))
-        hidden = "name" if isinstance(value, Application) else ""
-        return {name.rstrip("_"): _plain(item) for name, item in named if name != hidden}
+        hidden = _ELSEWHERE if isinstance(value, Application) else ()
+        return {name.rstrip("_"): _plain(item) for name, item in named if name not in hidden}
     if isinstance(value, Mapping):
         return {name: _plain(item) for name, item in value.items()}
     return [_plain(item) for item in value] if isinstance(value, tuple) else value
@@ -203,7 +202,8 @@ def _hint(annotation: Any) -> _Hint:
 def _fields(kind: type) -> dict[str, Any]:
     """The members that an object of this class has in a document, with their annotations."""
     hints = get_type_hints(kind, include_extras=True)
-    return {name.rstrip("_"): hint for name, hint in hints.items() if (kind, name) != (Application, "name")}
+    hidden = _ELSEWHERE if kind is Application else ()
+    return {name.rstrip("_"): hint for name, hint in hints.items() if name not in hidden}
 
 
 class _Mistake(NamedTuple):
@@ -246,7 +246,11 @@ class _Reader:
             self.wrong(pointer, reason, at_name=at_name)
         if self.mistakes:
             return None
-        members["applications"] = {name: replace(item, name=name) for name, item in members["applications"].items()}
+        websocket = cast("General", general).http.websocket
+        applications = members["applications"]
+        members["applications"] = {
+            name: replace(item, name=name, websocket=websocket) for name, item in applications.items()
+        }
         return Settings(**{item.name: getattr(general, item.name) for item in fields(General)}, **members)
 
     def read(self, annotation: Any, value: object, pointer: str) -> Any:

@@ -101,6 +101,24 @@ Path = Annotated[str, NotEmpty()]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class WebSocket:
+    """`settings.http.websocket`: what a client may send through a WebSocket, and how one is kept alive."""
+
+    read_timeout: Seconds = 60.0  #: nothing came that long, no pong either; then it is closed (1011); 0 = never
+    keepalive_interval: Seconds = 30.0  #: nothing came that long; then the client is pinged; 0 = never
+    max_frame_size: Annotated[int, Range(1, 1 << 40)] = 1048576  #: of the payload as it travels; 1009 above
+    max_message_size: Annotated[int, Range(1, 1 << 40)] = 1048576  #: Bridge: all its frames, unpacked; 1009 above
+    max_queue: Annotated[int, Range(1, 1 << 20)] = 32  #: Bridge: messages that are read ahead of the application
+    compression: bool = True  #: Bridge: permessage-deflate (RFC 7692) with clients that offer it
+    #: Bridge: of the windows in both directions. One costs 2 ** bits bytes for what is received, and
+    #: 2 ** (bits + 2) + 2 ** (memory_level + 9) for what is sent, once something was.
+    compression_window_bits: Annotated[int, Range(9, 15)] = 12
+    compression_memory_level: Annotated[int, Range(1, 9)] = 5  #: Bridge: see above
+    close_timeout: Seconds = 10.0  #: Bridge: for the client's part of the closing handshake; then it is cut
+    window: Annotated[int, Range(1024, 1 << 30)] = 65536  #: Bridge: bytes of one that may wait for its worker
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Http:
     """`settings.http`: limits on what a client may send and how long it may take."""
 
@@ -120,6 +138,7 @@ class Http:
     body_temp_path: Path | None = None  #: where such files are made; None = the system's directory for temporary files
     #: Bridge: of one response that a slow client has yet to take; then the thread waits
     max_temp_file_size: Annotated[int, Range(0, 1 << 62)] = 1073741824
+    websocket: WebSocket = field(default_factory=WebSocket)
     server_version: bool = True  #: "Server: Bridge/x.y.z", else "Server: Bridge"
 
 
@@ -186,6 +205,7 @@ class Application:
     retry_safe: bool = False
     reload: bool = False  #: Bridge: restart the workers when a source file changes
     name: str = "app"  #: its key in `applications`; not written there a second time
+    websocket: WebSocket = field(default_factory=WebSocket)  #: `settings.http.websocket`; not written here
 
     @property
     def target(self) -> str:
