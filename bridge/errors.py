@@ -77,6 +77,14 @@ class ClientError(BridgeError):
         self.refused_with = status
 
 
+class WebSocketError(BridgeError):
+    """A client broke the rules of its WebSocket: raised by `worker.frames`; it is closed with `code`."""
+
+    def __init__(self, code: int, reason: str) -> None:
+        super().__init__(reason)
+        self.code = code
+
+
 class ProtocolError(BridgeError):
     """Abstract: a rule between two of our own processes was broken. Raise one of the two subclasses."""
 

@@ -47,6 +47,7 @@ ONLY_IN = {  #: what is imported → the only modules that may
         "bridge.worker.prototype",
     },
     "starlette": {"bridge.control.api", "bridge.worker.mount"},
+    "websockets": {"bridge.worker.deflate", "bridge.worker.frames"},
     "uvloop": {"bridge.router.process", "bridge.worker.asgi_server"},
 }
 NEVER = {  #: part → what it never imports, whatever the other tables say
@@ -75,8 +76,11 @@ PURE = {  #: decide, and touch nothing: no clock, file, socket, log; of Bridge t
     "bridge.router.route",
     "bridge.worker.answers",
     "bridge.worker.appetite",
+    "bridge.worker.deflate",
     "bridge.worker.environ",
     "bridge.worker.fields",
+    "bridge.worker.frames",
+    "bridge.worker.opening",
     "bridge.worker.scope",
     "bridge.worker.types",
 }
@@ -323,6 +327,7 @@ BREAKERS: list[tuple[Rule, str, str]] = [
     (libraries, "bridge/main.py", "from gunicorn.arbiter import Arbiter"),
     (libraries, "bridge/control/store.py", "def f():\n    import starlette.routing"),
     (libraries, "bridge/main.py", "import uvloop"),
+    (libraries, "bridge/worker/websocket.py", "from websockets.frames import Frame"),
     (bans, "bridge/ipc/port.py", "import asyncio"),
     (bans, "bridge/core/__init__.py", "import mmap"),
     (bans, "bridge/router/http1.py", "from bridge.router import exchange"),

@@ -24,13 +24,14 @@ import asyncio
 from collections.abc import Callable, Coroutine
 from functools import partial
 from logging import Logger
-from typing import Any
+from typing import Any, Protocol
 
 from bridge.errors import ClientDisconnect, StreamCancelled
 from bridge.ipc.message import UNKNOWN
 from bridge.worker.answers import own_answer
 from bridge.worker.fields import encode
 from bridge.worker.grace import Grace
+from bridge.worker.grace import Stream as Leaving
 from bridge.worker.scope import ScopeBuilder, request_line
 from bridge.worker.types import Message, Stream, Target
 
@@ -40,7 +41,7 @@ _NO_CONTENT, _NOT_MODIFIED = 204, 304
 
 #: What frameworks raise in a handler when receive() told them that the client left. They are known by name:
 #: to import a framework for the sake of its exception is not a server's business.
-_LEAVING = frozenset({"ClientDisconnect", "RequestAborted"})
+_LEAVING = frozenset({"ClientDisconnect", "RequestAborted", "WebSocketDisconnect"})
 
 
 class RequestCycle:
@@ -194,7 +195,7 @@ class RequestCycle:
 
     def _misfit(self, remaining: int) -> str:
         """Break the response, whose body is too long or too short."""
-        self._break(500)
+        self.break_off(500)
         if remaining < 0:
             return f"the response body is longer than its content-length of {self._size} bytes"
         return f"the response body ended {remaining} bytes short of its content-length of {self._size} bytes"
@@ -204,25 +205,25 @@ class RequestCycle:
         if not stream.cancelled:
             what = "before it completed the response" if self.phase == OPEN else "without a response"
             self._application.log.error("the application returned %s: %s", what, request_line(stream.head))
-        self._break(500)
+        self.break_off(500)
 
     def _raised(self, exc: BaseException) -> None:
         """Log what the application raised, and end the response."""
         application, stream = self._application, self._stream
         if isinstance(exc, asyncio.CancelledError) and application.stopping:
             application.log.warning("cancelled, the server stops: %s", request_line(stream.head))
-            self._break(503)
+            self.break_off(503)
             return
-        if stream.cancelled and _tells_of_leaving(exc):
+        if stream.cancelled and tells_of_leaving(exc):
             application.log.debug("the client left: %s", request_line(stream.head))
         else:
             trace = exc.__traceback__ and (exc.__traceback__.tb_next or exc.__traceback__)
             application.log.error(
                 "exception in the application: %s", request_line(stream.head), exc_info=(type(exc), exc, trace)
             )
-        self._break(500)
+        self.break_off(500)
 
-    def _break(self, status: int) -> None:
+    def break_off(self, status: int) -> None:
         """End a response that is not over: with a whole answer while no head is out, else visibly broken."""
         phase, self.phase = self.phase, OVER
         if phase == OVER or self._stream.cancelled:
@@ -234,6 +235,15 @@ class RequestCycle:
             self._stream.respond(*own_answer(status, self._head_request))
         except StreamCancelled:
             pass  # nobody waits for the answer
+
+
+class Cycle(Leaving, Protocol):
+    """What a task runs: a WebSocket."""
+
+    task: asyncio.Task[None]  #: that task
+
+    async def run(self) -> None:
+        """From its beginning to its end."""
 
 
 class AsgiApplication:
@@ -258,9 +268,10 @@ class AsgiApplication:
         self.target = target
         self.log = log
         self.build = scopes.build
+        self.build_websocket = scopes.build_websocket
         self.stopping = False  #: what still runs is being cancelled because the server stops
-        #: requests in flight; the loop itself refers to tasks only weakly
-        self.tasks: dict[asyncio.Task[None], Stream] = {}
+        #: requests in flight and WebSockets; the loop itself refers to tasks only weakly
+        self.tasks: dict[asyncio.Task[None], Leaving] = {}
         self._held: list[RequestCycle] = []
         self._loop = loop
         self._grace = None if grace is None else Grace(self.tasks, grace, loop)
@@ -274,6 +285,13 @@ class AsgiApplication:
         cycle = RequestCycle(self, stream)
         cycle.task = task = self._task(cycle.run())
         self.tasks[task] = stream
+        if self._grace is not None and not self._grace.awake:
+            self._grace.wake()
+
+    def run(self, cycle: Cycle) -> None:
+        """Run something else than a request, which takes itself out of `tasks`, in a task of its own."""
+        cycle.task = task = self._task(cycle.run())
+        self.tasks[task] = cycle
         if self._grace is not None and not self._grace.awake:
             self._grace.wake()
 
@@ -322,10 +340,10 @@ def _as_bytes(body: object) -> bytes:
     raise TypeError(f"body of http.response.body is {type(body).__name__}, not bytes")
 
 
-def _tells_of_leaving(exc: BaseException) -> bool:
+def tells_of_leaving(exc: BaseException) -> bool:
     """Whether an exception says no more than that the client left."""
     if isinstance(exc, BaseExceptionGroup):
-        return all(_tells_of_leaving(member) for member in exc.exceptions)
+        return all(tells_of_leaving(member) for member in exc.exceptions)
     if type(exc).__name__ in _LEAVING or isinstance(exc, (ClientDisconnect, asyncio.CancelledError)):
         return True
-    return exc.__cause__ is not None and _tells_of_leaving(exc.__cause__)
+    return exc.__cause__ is not None and tells_of_leaving(exc.__cause__)

@@ -24,6 +24,7 @@ from bridge.worker.lifespan import Lifespan
 from bridge.worker.main_link import QUICK, MainLink
 from bridge.worker.scope import ScopeBuilder
 from bridge.worker.types import Target
+from bridge.worker.websocket import WebSockets
 
 SHUTDOWN = 10.0  #: most seconds of a lifespan shutdown; less when the graceful timeout is shorter
 
@@ -49,6 +50,7 @@ class AsgiServer:
         self._graceful = True
         self._told = asyncio.Event()
         self._app: AsgiApplication
+        self._sockets: WebSockets
         self._routers: list[Attached] = []
         self._offers: list[Link] = []
         self._ready = False
@@ -86,6 +88,7 @@ class AsgiServer:
             return self._main.failed(error)
         scopes = ScopeBuilder(self._settings.root_path, state, self._settings.prefix)
         self._app = AsgiApplication(self._target, scopes, self._loop, self._log, self._settings.limits.cancel_grace)
+        self._sockets = WebSockets(self._app, self._settings.websocket, self._loop)
         self._begin()
         await told
         return await self._leave(lifespan)
@@ -104,6 +107,7 @@ class AsgiServer:
         self._tell({"type": "draining"})
         for router in list(self._routers):
             router.drain()
+        self._sockets.leave()
         await self._app.drain(self._settings.graceful_timeout if self._graceful else QUICK)
         await self._flushed()
         if not await lifespan.shutdown(min(SHUTDOWN, max(QUICK, self._settings.graceful_timeout))):
@@ -127,7 +131,7 @@ class AsgiServer:
         self._row.beat()
         self._row.words[REQUESTS] = self._taken + sum(router.taken for router in self._routers)
         if self._ready:
-            self._row.words[ACTIVE] = len(self._app.tasks)
+            self._row.words[ACTIVE] = len(self._app.tasks) - len(self._sockets.keepalive)
         asyncio.get_running_loop().call_later(PERIOD, self._beat)
 
     # Main and the routers
@@ -159,7 +163,8 @@ class AsgiServer:
             if attachment is None:
                 return
             loop.remove_reader(link.fileno())
-            router = Attached(attachment, self._settings.requests_in_flight, self._app.start, self._lost)
+            limit = self._settings.requests_in_flight
+            router = Attached(attachment, limit, self._app.start, self._lost, self._sockets)
             self._routers.append(router)
             router.open()
         except PeerLost:

@@ -5,8 +5,8 @@ with the next one. A turn takes one batch from the inbox and one from the applic
 found something the next one follows behind the tasks that it started, and the worker sleeps only when a turn
 found nothing.
 
-While messages are parked because a segment has not come (`loop_link`) nothing new is taken. A request whose head comes
-over the link waits for that alone.
+While messages are parked because a segment has not come (`loop_link`) nothing new is taken. A request counts as running
+until it ends, or becomes a WebSocket.
 """
 
 from __future__ import annotations
@@ -20,27 +20,16 @@ from bridge.core import BATCH, BATON, CANCELLED, COUNT, FULL, LOST, STARVED, ans
 from bridge.errors import PeerLost, RemoteProtocolError
 from bridge.ipc.dispatcher import dispatch
 from bridge.ipc.handshake import Attachment, attached
-from bridge.ipc.message import (
-    ABORT,
-    BODY,
-    CANCEL,
-    FILE,
-    HEAD,
-    HEADER,
-    LAST,
-    LINKED,
-    RECORD,
-    REQUEST,
-    TAKEN,
-    WINDOW,
-)
+from bridge.ipc.message import ABORT, BODY, CANCEL, HEAD, HEADER, LAST, LEAVE, RECORD, WINDOW
 from bridge.ipc.message import BATON as BATON_MESSAGE
 from bridge.ipc.port import WAITER
 from bridge.ipc.stream import Event
 from bridge.worker.appetite import Appetite
+from bridge.worker.arrivals import Arrivals, Openings
 from bridge.worker.loop_link import LoopLink
 from bridge.worker.segments import SegmentUnknown
 from bridge.worker.stream import WorkerStream
+from bridge.worker.tunnel import TunnelStream
 
 
 class Attached:
@@ -51,6 +40,7 @@ class Attached:
         limit: requests that run at once.
         start: called with each new stream.
         lost: called once when the router is gone, or `left`.
+        websockets: gets those streams that ask for one; None = they end at once.
     """
 
     def __init__(
@@ -59,6 +49,7 @@ class Attached:
         limit: int,
         start: Callable[[WorkerStream], None],
         lost: Callable[[Attached], None],
+        websockets: Openings | None = None,
     ) -> None:
         self.loop = asyncio.get_running_loop()
         self.port = attachment.port
@@ -74,11 +65,12 @@ class Attached:
         self._queue = attachment.queue
         self._tracking = attachment.tracking
         self._limit = limit
-        self._start = start
         self._appetite = Appetite(time.perf_counter, BATCH)
         self._lost = lost
         self._link = LoopLink(self, attachment)
-        self._headless: dict[int, tuple[int, int, int, list[bytes]]] = {}  # requests that wait for their heads
+        self._arrivals = Arrivals(self, self._link, self.streams, start, websockets)
+        self._headless = self._arrivals.headless
+        self._tunnels = 0  # WebSockets among the streams
         self._short: dict[WorkerStream, None] = {}  # streams that wait for chunks
         self._blocked: dict[WorkerStream, None] = {}  # streams that wait for room in the queue
         self._accepting = True
@@ -151,7 +143,7 @@ class Attached:
             dispatch(incoming, found, self._on_message)
         if self._blocked or self._short or not self.port.clear:
             self.resume()
-        room = self._limit - len(self.streams) - len(self._headless)
+        room = self._limit - len(self.streams) - len(self._headless) + self._tunnels
         if self._link.parked:
             self._leave_it()
         elif self._accepting and room > 0:
@@ -160,7 +152,7 @@ class Attached:
             if result > COUNT:
                 self._pass_on(result)
             if count:
-                dispatch(self._queue, count, self._on_request)
+                dispatch(self._queue, count, self._arrivals.take)
                 found += count
                 self.taken += count
                 self._appetite.claimed(count)
@@ -210,55 +202,6 @@ class Attached:
         for stream in short:
             stream.pump()
 
-    def _on_request(  # noqa: PLR0913 - the parts of one message
-        self,
-        stream: int,
-        kind: int,
-        flags: int,
-        size: int,
-        number: int,
-        head: int,
-        descriptors: list[tuple[int, int, int]] | None,
-        payload: bytes,
-    ) -> None:
-        if kind != REQUEST:
-            raise RemoteProtocolError(f"message {kind} in the application's queue")
-        try:
-            pieces = [self._link.read(*descriptor) for descriptor in descriptors or ()]
-        except SegmentUnknown as unknown:
-            parts = (stream, kind, flags, size, number, head, descriptors, payload)
-            self._link.park(unknown.number, self._on_request, *parts)
-            return
-        if len(payload) < head:
-            if flags & LINKED:
-                self._headless[stream] = (flags, size, number, pieces)
-                self.send(HEADER.pack(stream, HEAD, 0, 0, 0, 0, 0, 0))
-                return
-            payload += b"".join(pieces)
-            pieces.clear()
-            self.send(HEADER.pack(stream, TAKEN, 0, 0, 0, 0, 0, 0))
-        self._begin(stream, flags, size, number, payload, head, pieces)
-
-    def _begin(  # noqa: PLR0913 - the parts of one request
-        self, stream: int, flags: int, size: int, number: int, payload: bytes, head: int, pieces: list[bytes]
-    ) -> None:
-        request = WorkerStream(self, stream, number, size, payload[:head])
-        if len(payload) > head:
-            pieces.insert(0, payload[head:])
-        if pieces:
-            last = len(pieces) - 1
-            for index, piece in enumerate(pieces):
-                request.deliver(piece, index == last and bool(flags & LAST))
-        elif flags != LAST:
-            if flags & FILE:  # made for a worker of another interface, before a reload
-                logging.getLogger("bridge").error("a request came with its body in a file, which ASGI cannot read")
-                self.give_up(stream, HEADER.pack(stream, ABORT, 0, 0, 0, 0, 0, 0))
-                return
-            if not flags & LAST:
-                request.expect_body()
-        self.streams[stream] = request
-        self._start(request)
-
     def _on_message(  # noqa: PLR0913 - the parts of one message
         self,
         stream: int,
@@ -290,13 +233,14 @@ class Attached:
             request.acknowledged(size)
         elif kind == CANCEL:
             request.cancel()
+        elif kind == LEAVE and isinstance(request, TunnelStream):
+            request.leave()
 
     def _on_rare(self, stream: int, kind: int, number: int, inline: bytes) -> None:
         if kind == RECORD and not stream:
             self._link.record(number, self._on_message)
-        elif kind == HEAD and (request := self._headless.pop(stream, None)) is not None:
-            flags, size, version, pieces = request
-            self._begin(stream, flags, size, version, inline, len(inline), pieces)
+        elif kind == HEAD:
+            self._arrivals.complete(stream, inline)
         elif kind == CANCEL and self._headless.pop(stream, None) is not None:
             self.port.inbox.forget(stream)
             self.give_up(stream, HEADER.pack(stream, ABORT, 0, 0, 0, 0, 0, 0))
@@ -366,6 +310,13 @@ class Attached:
     def wait_for_queue(self, stream: WorkerStream) -> None:
         """Call `stream.pump` when the queue has room."""
         self._blocked[stream] = None
+
+    def count_tunnels(self, change: int) -> None:
+        """So many more of the streams are WebSockets, or fewer."""
+        self._tunnels += change
+        if self._full and change > 0:
+            self._full = False
+            self.schedule()
 
     def finished(self, number: int) -> None:
         """A stream's last message is on its way."""

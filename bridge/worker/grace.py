@@ -16,9 +16,11 @@ SOONEST, LATEST = 0.02, 1.0  #: … and no later than so many seconds
 
 
 class Stream(Protocol):
-    """Of a request."""
+    """Of a request, or a WebSocket."""
 
-    cancelled: bool  #: nobody waits for the response any more
+    @property
+    def cancelled(self) -> bool:
+        """Nobody waits for the response any more, or listens."""
 
 
 class Grace:

@@ -247,7 +247,7 @@ def main(fd: int, server: Callable[..., Server] | None = None) -> None:
     set_up(message["log_level"])
     name = message["name"]
     application = config.from_json(config.Application, parcel.unpack(settings_fd), f"/applications/{name}")
-    websocket = config.from_json(config.WebSocket, message["websocket"], "/settings/http/websocket")
+    websocket = config.from_json(config.WebSocket, message.get("websocket", {}), "/settings/http/websocket")
     application = replace(application, name=name, websocket=websocket)
     ids = range(message["first_worker"], message["first_worker"] + message["workers"])
     try:

@@ -110,6 +110,15 @@ class ScopeBuilder:
             scope["state"] = self._state.copy()
         return scope
 
+    def build_websocket(self, head: bytes, number: int) -> Scope:
+        """The scope of a WebSocket, but for its `subprotocols`; everything else as `build`."""
+        scope = self.build(head, number)
+        del scope["method"]
+        scope["type"] = "websocket"
+        scope["scheme"] = "wss" if number & HTTPS else "ws"
+        scope["extensions"] = {"websocket.http.response": {}}
+        return scope
+
     def _read_line(self, line: bytes) -> tuple[str, str, bytes, bytes, str]:
         """Method, path, raw path, query and root path of a request line."""
         method, _, rest = line.partition(b" ")

@@ -1,0 +1,294 @@
+"""PURE. The bytes of a WebSocket → messages, and back: RFC 6455, section 5, with the library `websockets`.
+
+The library's own connection object unpacks whatever it is given at once, which a client that sends faster than the
+application receives could use against the server. So this uses the parts below it: `Frame.parse`, frame for frame, as
+they are asked for; `Frame.serialize`, `Close`, and `apply_mask`. A message in one frame that is all there, of less than
+64 KiB, as nearly every message is, takes a short cut past the generator and the objects to the same functions, in a
+fifth of the time. Only what is exactly that takes it; everything else goes to the library, which says what is wrong.
+
+Beyond the library's checks: lengths in more bytes than they need (section 5.2), and UTF-8 (section 8.1), which of a
+message in fragments is checked with each of them.
+"""
+
+from __future__ import annotations
+
+import codecs
+from collections.abc import Generator
+from struct import Struct
+from typing import NamedTuple
+
+from websockets.exceptions import PayloadTooBig, ProtocolError
+from websockets.frames import Close, Frame, Opcode
+
+from bridge.errors import WebSocketError
+from bridge.worker.deflate import Agreed, Deflate
+
+try:
+    from websockets.speedups import apply_mask
+except ImportError:  # pragma: no cover - where there is no wheel for the platform
+    from websockets.utils import apply_mask
+
+#: Bytes: a shorter message goes as it is. Packed it would save less than the heads of the packet that carries it have.
+COMPRESSED = 64
+LONGEST_REASON = 123  #: bytes of the reason of a close frame (section 5.5)
+NO_STATUS, ABNORMAL = 1005, 1006  #: codes that no frame carries: of a close frame without one, and of no close frame
+
+# The first byte of a frame: its bits, that of a message in one frame, and that of one that is compressed.
+_FIN, _RSV1, _RESERVED, _CONTROL = 0x80, 0x40, 0x70, 0x08
+_TEXT, _BINARY = _FIN | Opcode.TEXT, _FIN | Opcode.BINARY
+_PACKED_TEXT, _PACKED_BINARY = _TEXT | _RSV1, _BINARY | _RSV1
+_WHOLE = bytes(first in {_TEXT, _BINARY, _PACKED_TEXT, _PACKED_BINARY} for first in range(256))
+_OPCODES = {first: Opcode(first & 15) for first in range(256) if _WHOLE[first]}
+_BEGIN_PACKED = {_PACKED_TEXT, _PACKED_BINARY, _PACKED_TEXT - _FIN, _PACKED_BINARY - _FIN}
+_UTF8 = codecs.getincrementaldecoder("utf-8")
+_length16, _length64 = Struct("!H").unpack_from, Struct("!Q").unpack_from
+_pack16, _pack64 = Struct("!BBH").pack, Struct("!BBQ").pack
+_HEADS = {first: [bytes((first, size)) for size in range(126)] for first in _OPCODES}
+
+
+class Control(NamedTuple):
+    """A control frame."""
+
+    opcode: int  #: `PING`, `PONG` or `CLOSE`
+    data: bytes
+    code: int = NO_STATUS  #: of CLOSE
+    reason: str = ""  #: of CLOSE
+
+
+PING, PONG, CLOSE = int(Opcode.PING), int(Opcode.PONG), int(Opcode.CLOSE)
+
+
+class _Incomplete(Exception):
+    """There are fewer bytes than the frame has."""
+
+
+class Frames:
+    """Both directions of one connection.
+
+    Args:
+        max_frame: bytes of a payload as it travels.
+        max_message: bytes of a message, unpacked.
+        agreed: how it is compressed; None = it is not.
+    """
+
+    __slots__ = (
+        "_agreed",
+        "_at",
+        "_cursor",
+        "_data",
+        "_deflate",
+        "_held",
+        "_kind",
+        "_later",
+        "_max_frame",
+        "_max_message",
+        "_message",
+        "_most",
+        "_needed",
+        "_utf8",
+    )
+
+    def __init__(self, max_frame: int, max_message: int, agreed: Agreed | None) -> None:
+        self._max_frame = max_frame
+        self._max_message = max_message
+        self._most = min(max_frame, max_message)
+        self._agreed = agreed
+        self._deflate: Deflate | None = None
+        self._data = b""  # what has come …
+        self._at = 0  # … and from here on was not read
+        self._later: list[bytes] = []  # what has come behind it
+        self._held = 0  # bytes of that
+        self._needed = 0  # bytes that there must be before it is worth another look
+        self._cursor = 0
+        self._kind = 0  # opcode of the message of which some frames have come
+        self._message = bytearray()
+        self._utf8: codecs.IncrementalDecoder | None = None
+
+    # What comes
+
+    def feed(self, data: bytes) -> None:
+        """Bytes have come."""
+        if self._at == len(self._data):
+            self._data = data
+            self._at = 0
+        else:
+            self._later.append(data)
+            self._held += len(data)
+
+    def next(self) -> str | bytes | Control | None:
+        """The next message or control frame; None = more bytes are needed.
+
+        Raises:
+            WebSocketError: what has come breaks the rules, or is too large. There is nothing to be had after that.
+        """
+        data, at = self._data, self._at
+        try:
+            if len(data) - at > 7 and _WHOLE[first := data[at]] and not self._kind:
+                size, start = data[at + 1] - 128, at + 6
+                if size > 125:
+                    size, start = (_length16(data, at + 2)[0] if size == 126 else 0), at + 8
+                    if size < 126:
+                        size = -1
+                end = start + size
+                agreed = self._agreed if first >= _PACKED_TEXT else None
+                if 0 <= size <= self._most and end <= len(data) and (agreed or first < _PACKED_TEXT):
+                    if end == len(data):
+                        self._data, self._at = b"", 0
+                    else:
+                        self._at = end
+                    payload = apply_mask(data[start:end], data[start - 4 : start])
+                    if agreed:
+                        deflate = self._context(agreed)
+                        deflate.room = self._max_message
+                        payload = bytes(deflate.decode(Frame(_OPCODES[first], payload, rsv1=True)).data)
+                    return str(payload, "utf-8") if first & 1 else payload
+            while (frame := self._frame()) is not None:
+                message = self._take(frame)
+                if message is not None:
+                    return message
+        except UnicodeDecodeError:
+            raise WebSocketError(1007, "text that is not UTF-8") from None
+        except ProtocolError as error:
+            raise WebSocketError(1002, str(error)) from None
+        except PayloadTooBig as error:
+            raise WebSocketError(1009, str(error)) from None
+        return None
+
+    def _context(self, agreed: Agreed) -> Deflate:
+        if self._deflate is None:
+            self._deflate = Deflate(agreed)
+        return self._deflate
+
+    def _frame(self) -> Frame | None:
+        """The next frame, as the library reads it; None = it is not all there."""
+        if self._later:
+            if len(self._data) - self._at + self._held < self._needed:
+                return None
+            self._data = b"".join([self._data[self._at :], *self._later])
+            self._at = self._held = 0
+            self._later.clear()
+        if len(self._data) - self._at < max(self._needed, 2):
+            return None
+        most, extensions = self._judge()
+        self._cursor = self._at
+        try:
+            next(Frame.parse(self._read, mask=True, max_size=most, extensions=extensions))
+        except _Incomplete:
+            return None
+        except StopIteration as parsed:
+            frame: Frame = parsed.value
+        self._at, self._needed = self._cursor, 0
+        if self._at == len(self._data):
+            self._data, self._at = b"", 0
+        return frame
+
+    def _judge(self) -> tuple[int, list[Deflate]]:
+        """Check what the library does late or not at all; the largest payload, and what unpacks it.
+
+        Raises:
+            ProtocolError: the head of the frame is wrong.
+        """
+        data, at = self._data, self._at
+        first, size = data[at], data[at + 1] & 127
+        if first & _CONTROL:
+            if first & _RESERVED:
+                raise ProtocolError("reserved bits must be 0")
+            if size > 125:
+                raise ProtocolError("control frame too long")
+            return 125, []
+        agreed = self._agreed
+        if first & _RESERVED and (agreed is None or first not in _BEGIN_PACKED):
+            raise ProtocolError("reserved bits must be 0")
+        if size > 125:
+            length = _length16 if size == 126 else _length64
+            if len(data) - at >= (4 if size == 126 else 10):
+                (long,) = length(data, at + 2)
+                if long < (126 if size == 126 else 65536) or long >> 63:
+                    raise ProtocolError("length of the payload in a form that is not the shortest")
+        room = self._max_message - len(self._message)
+        goes_on = not first & 15 and self._deflate is not None and self._deflate.decode_cont_data
+        if agreed is not None and (first & _RSV1 or goes_on):
+            deflate = self._context(agreed)
+            deflate.room = room
+            return self._max_frame, [deflate]
+        return min(self._max_frame, room), []
+
+    def _read(self, size: int) -> Generator[None, None, bytes]:
+        """What the library reads with."""
+        start = self._cursor
+        end = start + size
+        if end > len(self._data):
+            self._needed = end - self._at
+            raise _Incomplete
+        self._cursor = end
+        return self._data[start:end]
+        yield  # the library delegates to a generator
+
+    def _take(self, frame: Frame) -> str | bytes | Control | None:
+        """What a frame completes; None = nothing yet."""
+        opcode, data = frame.opcode, bytes(frame.data)
+        if opcode & _CONTROL:
+            if opcode != CLOSE:
+                return Control(opcode, data)
+            close = Close.parse(data)
+            return Control(CLOSE, data, int(close.code), close.reason)
+        if opcode != Opcode.CONT:
+            if self._kind:
+                raise ProtocolError("expected a continuation frame")
+            self._kind = opcode
+            self._utf8 = _UTF8() if opcode == Opcode.TEXT else None
+        elif not self._kind:
+            raise ProtocolError("unexpected continuation frame")
+        self._message += data
+        if len(self._message) > self._max_message:
+            raise PayloadTooBig(len(self._message), self._max_message)
+        if self._utf8 is not None:
+            self._utf8.decode(data, frame.fin)
+        if not frame.fin:
+            return None
+        whole, self._message = self._message, bytearray()
+        self._kind = 0
+        return bytes(whole) if self._utf8 is None else str(whole, "utf-8")
+
+    # What goes
+
+    def text(self, text: str) -> bytes:
+        """The frame of a text message.
+
+        Raises:
+            UnicodeEncodeError: there are surrogates in it.
+        """
+        return self._pack(_TEXT, text.encode())
+
+    def binary(self, data: bytes) -> bytes:
+        """The frame of a binary message."""
+        return self._pack(_BINARY, data)
+
+    def _pack(self, first: int, data: bytes) -> bytes:
+        if (agreed := self._agreed) is not None and len(data) >= COMPRESSED:
+            data = bytes(self._context(agreed).encode(Frame(_OPCODES[first], data)).data)
+            first |= _RSV1
+        size = len(data)
+        if size < 126:
+            return _HEADS[first][size] + data
+        return (_pack16(first, 126, size) if size < 65536 else _pack64(first, 127, size)) + data
+
+
+def control(opcode: int, data: bytes = b"") -> bytes:
+    """A control frame: PING or PONG, or CLOSE with `data` as it has come."""
+    return Frame(Opcode(opcode), data).serialize(mask=False)
+
+
+def close(code: int, reason: str = "") -> bytes:
+    """A close frame; a reason that is too long for one loses its end.
+
+    Raises:
+        ValueError: no frame may carry that code (section 7.4).
+    """
+    data = reason.encode()
+    if len(data) > LONGEST_REASON:
+        reason = data[:LONGEST_REASON].decode(errors="ignore")
+    try:
+        return control(CLOSE, Close(code, reason).serialize())
+    except ProtocolError:
+        raise ValueError(f"{code} is not a code that a WebSocket may be closed with") from None

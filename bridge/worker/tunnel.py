@@ -1,0 +1,138 @@
+"""The stream of a WebSocket: an ordinary one until it is accepted, then bytes both ways until one side ends it.
+
+Its bytes are handed over where they arrive, without a future in between, as long as there is somebody who decodes them
+(`eager`). Otherwise they wait here, their credit is not given back, and the router soon reads no more of that client.
+"""
+
+from __future__ import annotations
+
+from typing import Protocol
+
+from bridge.ipc.message import UNKNOWN
+from bridge.worker.stream import Router, WorkerStream
+
+
+class Sink(Protocol):
+    """Who decodes the bytes: `worker.websocket.WebSocketCycle`."""
+
+    heard: bool  #: something has come from the client, or was taken by it, since this was last looked at
+
+    def arrived(self, data: bytes) -> None:
+        """Bytes have come, or the end of them."""
+
+    def lost(self) -> None:
+        """Nobody is there any more."""
+
+    def leave(self) -> None:
+        """The router ends, and the connection with it."""
+
+
+class CountingRouter(Router, Protocol):
+    """What they need of a router beyond other streams."""
+
+    def count_tunnels(self, change: int) -> None:
+        """So many more of the streams are WebSockets, or fewer."""
+
+
+class Tunnels:
+    """A router, as the streams of its WebSockets see it: with a window of their own.
+
+    Args:
+        router: where they come from.
+        window: bytes of one that may be under way, in each direction.
+    """
+
+    def __init__(self, router: CountingRouter, window: int) -> None:
+        self.loop = router.loop
+        self.segment = router.segment
+        self.room = router.room
+        self.window = window
+        self.count = router.count_tunnels
+        self.begin = router.begin
+        self.send = router.send
+        self.answer = router.answer
+        self.answer_long = router.answer_long
+        self.give_up = router.give_up
+        self.clear = router.clear
+        self.wait_for_chunks = router.wait_for_chunks
+        self.wait_for_queue = router.wait_for_queue
+        self.finished = router.finished
+
+
+class TunnelStream(WorkerStream):
+    """See the head of the file.
+
+    Args:
+        tunnels: of the router that it came from.
+        stream: its number.
+        number: version and scheme bits of the REQUEST.
+        head: peer block and request head.
+    """
+
+    __slots__ = ("_open", "_tunnels", "eager", "sink")
+
+    sink: Sink  #: to be set before the first byte arrives
+
+    def __init__(self, tunnels: Tunnels, stream: int, number: int, head: bytes) -> None:
+        super().__init__(tunnels, stream, number, UNKNOWN, head)
+        self.expect_body()
+        self.eager = False  #: what arrives goes to the sink at once; nothing may wait here then
+        self._tunnels = tunnels
+        self._open = False
+
+    def opened(self) -> None:
+        """It was accepted: no request any more, and the head is only good for a line in the log."""
+        self._open = True
+        self.head = self.head.partition(b"\r\n")[0] + b"\r\n"
+        self._tunnels.count(1)
+
+    @property
+    def congested(self) -> bool:
+        """Whether the client, or the router, has so much to take that nothing should be added without need."""
+        return not self._writable()
+
+    def deliver(self, data: bytes, last: bool) -> None:
+        """As `WorkerStream`; `last` is the client's FIN."""
+        if not self.eager:
+            super().deliver(data, last)
+            return
+        if last:
+            self._complete = self.ended = True
+        self._consume(len(data))
+        self.sink.arrived(data)
+
+    def take(self) -> bytes | None:
+        """Bytes that have waited; None = there are none."""
+        parts = self._parts
+        if not parts:
+            return None
+        data = parts.popleft()
+        self.ended = self._complete and not parts
+        self._consume(len(data))
+        return data
+
+    def _consume(self, size: int) -> None:
+        self._consumed += size
+        if self._consumed * 2 >= self._tunnels.window and not self._complete:
+            self._want()
+
+    def acknowledged(self, size: int) -> None:
+        """As `WorkerStream`; a client that takes something lives."""
+        self.sink.heard = True
+        super().acknowledged(size)
+
+    def cancel(self) -> None:
+        """As `WorkerStream`."""
+        if not self.cancelled:
+            super().cancel()
+            self.sink.lost()
+
+    def leave(self) -> None:
+        """The router ends."""
+        self.sink.leave()
+
+    def _end(self) -> None:
+        super()._end()
+        if self._open:
+            self._open = False
+            self._tunnels.count(-1)
