@@ -21,6 +21,7 @@ from tests.bench.measure import HERE, ROOT, NotMeasured, measure
 from tests.bench.plan import Choice, Step, plan
 from tests.bench.rows import ROWS
 from tests.bench.servers import SERVERS, versions
+from tests.bench.sockets import allow_many
 from tests.bench.tables import busy, complete, label
 
 WRK_MISSING = """make bench needs wrk, which is not on the PATH. On Debian and Ubuntu: apt-get install wrk
@@ -123,6 +124,7 @@ def main() -> None:
         print(
             f"Something else is busy here (load {results.about['machine']['load']}): the figures will be worth little."
         )
+    allow_many(max(max(step.connections) for step in steps))
     run(steps, results, choice.seconds)
     file = Path(into) if into else file_of(results)
     file.parent.mkdir(parents=True, exist_ok=True)

@@ -10,11 +10,12 @@ from typing import Any
 
 MARK = "JSON "  #: in front of the line that report.lua writes
 MEASURES = ("requests_per_second", "p50_ms", "p99_ms", "cpu_us", "pss_mib", "errors")
+SOME = ("idle_kib",)  #: measures that only some rows have
 
 
 @dataclass(frozen=True)
 class Figures:
-    """One measurement."""
+    """One measurement. A request is also a message of a WebSocket that came back, or a WebSocket that was opened."""
 
     requests_per_second: float
     p50_ms: float
@@ -22,6 +23,7 @@ class Figures:
     cpu_us: float  #: user and system time of the whole process tree, per request, in microseconds
     pss_mib: float  #: memory of the tree right after the load, what is shared counted once
     errors: int  #: answers other than 2xx and 3xx, broken connections, timeouts
+    idle_kib: float = 0.0  #: memory that each of many idle connections has added
 
 
 def parse_wrk(output: str) -> dict[str, int]:
@@ -105,10 +107,10 @@ class Results:
 
     def dump(self) -> str:
         """As JSON, a line for each case."""
-        lines = [
-            json.dumps(vars(key) | {name: [getattr(one, name) for one in case.rounds] for name in MEASURES})
-            for key, case in self.cases.items()
-        ]
+        lines = []
+        for key, case in self.cases.items():
+            named = (*MEASURES, *(name for name in SOME if any(getattr(one, name) for one in case.rounds)))
+            lines.append(json.dumps(vars(key) | {name: [getattr(one, name) for one in case.rounds] for name in named}))
         about = json.dumps(self.about, indent=1)[1:-2]
         return f'{{{about},\n "failures": {json.dumps(self.failures)},\n "cases": [\n' + ",\n".join(lines) + "\n]}\n"
 
@@ -120,6 +122,7 @@ class Results:
         results = cls(failures=about.pop("failures"), about=about)
         for case in cases:
             key = Key(case["row"], case["connections"], case["workers"], case["server"])
-            for values in zip(*(case[name] for name in MEASURES), strict=True):
-                results.add(key, Figures(*values))
+            named = [name for name in (*MEASURES, *SOME) if name in case]
+            for values in zip(*(case[name] for name in named), strict=True):
+                results.add(key, Figures(**dict(zip(named, values, strict=True))))
         return results

@@ -11,7 +11,7 @@ from tests.bench.rows import FEW, MANY
 
 @dataclass(frozen=True)
 class Goal:
-    """CPU time per request: so much of a peer's, or so many microseconds."""
+    """CPU time per request or message: so much of a peer's, or so many microseconds."""
 
     row: str
     connections: int
@@ -29,6 +29,10 @@ GOALS = (
     Goal("hello-wsgi", MANY, "granian", 0.5, microseconds=15.0),
     Goal("upload-asgi", FEW, "uvicorn", 0.6),
     Goal("upload-wsgi", FEW, "granian", 1.0),
+    Goal("ws-short", MANY, "uvicorn", 1.0),
+    Goal("ws-short-deflate", MANY, "uvicorn", 1.0),
+    Goal("ws-long", MANY, "uvicorn", 1.0),
+    Goal("ws-long-deflate", MANY, "uvicorn", 1.0),
 )
 
 

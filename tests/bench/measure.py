@@ -12,13 +12,15 @@ import tempfile
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import IO
 
-from tests.bench import processes
+from tests.bench import processes, sockets
 from tests.bench.figures import Figures, figures, parse_wrk
 from tests.bench.plan import WARMING, Step
-from tests.bench.rows import Row, complaint
+from tests.bench.rows import MANY, Row, complaint
+from tests.end_to_end.wire import BrokenAnswer
 
 HERE = Path(__file__).parent
 ROOT = HERE.parent.parent
@@ -39,6 +41,8 @@ def free_address() -> tuple[str, int]:
 
 def ask(row: Row, address: tuple[str, int]) -> str:
     """Send the row's request once; what is wrong with the answer."""
+    if row.message:
+        return sockets.ask(row, address)
     connection = http.client.HTTPConnection(*address, timeout=PATIENCE)
     try:
         connection.request("POST" if row.upload else "GET", row.path, b"x" * row.upload if row.upload else None)
@@ -63,7 +67,7 @@ def wait_until_right(row: Row, address: tuple[str, int], server: subprocess.Pope
             break
         except ConnectionRefusedError:
             time.sleep(0.02)
-        except (OSError, http.client.HTTPException) as error:
+        except (OSError, http.client.HTTPException, BrokenAnswer, AssertionError) as error:
             wrong = f"{type(error).__name__}: {error}"
             time.sleep(0.1)
     log.seek(0)
@@ -73,8 +77,8 @@ def wait_until_right(row: Row, address: tuple[str, int], server: subprocess.Pope
 
 
 @contextmanager
-def running(step: Step) -> Iterator[tuple[str, int]]:
-    """A server for the length of the block: the URL to load, and its process number."""
+def running(step: Step) -> Iterator[tuple[tuple[str, int], int]]:
+    """A server for the length of the block: its address, and its process number."""
     host, number = free_address()
     target = APPLICATIONS + step.row.target
     command = step.server.command.format(target=target, host=host, number=number, workers=step.workers).split()
@@ -87,7 +91,7 @@ def running(step: Step) -> Iterator[tuple[str, int]]:
     ):
         try:
             wait_until_right(step.row, (host, number), server, log)
-            yield f"http://{host}:{number}{step.row.path}", server.pid
+            yield (host, number), server.pid
         finally:
             stop(server)
 
@@ -105,11 +109,24 @@ def stop(server: subprocess.Popen[bytes]) -> None:
         return  # nobody was left
 
 
-def wrk(url: str, row: Row, connections: int, seconds: int) -> dict[str, int]:
-    """Run wrk for so many seconds; its figures."""
+def load(address: tuple[str, int], row: Row, connections: int, seconds: int) -> dict[str, int]:
+    """Load the server for so many seconds, with wrk or over WebSockets; the client's figures."""
+    if row.message:
+        return parse_wrk(sockets.load(row, address, connections, seconds))
+    url = f"http://{address[0]}:{address[1]}{row.path}"
     command = ["wrk", "-t1", f"-c{connections}", f"-d{seconds}s", "-s", str(HERE / "report.lua"), url]
     done = subprocess.run([*command, "--", str(row.upload)], capture_output=True, text=True, check=False)
     return parse_wrk(done.stdout + done.stderr)
+
+
+def idle(address: tuple[str, int], row: Row, connections: int, pid: int) -> Figures:
+    """What it costs to open so many connections and to hold them."""
+    before, memory = processes.tree(pid), processes.pss(pid)
+    with sockets.held(row, address, connections) as report:
+        numbers = parse_wrk(report)
+        spent, with_them = processes.cpu_seconds(before, processes.tree(pid)), processes.pss(pid)
+    each = round((with_them - memory) / 1024 / connections, 1)
+    return replace(figures(numbers, spent, with_them), idle_kib=each)
 
 
 def measure(step: Step, seconds: int) -> Iterator[tuple[int, Figures]]:
@@ -118,12 +135,15 @@ def measure(step: Step, seconds: int) -> Iterator[tuple[int, Figures]]:
     Raises:
         NotMeasured: the server does not serve this, or not to the end.
     """
-    with running(step) as (url, pid):
+    with running(step) as (address, pid):
         try:
-            wrk(url, step.row, max(step.connections), WARMING)
+            load(address, step.row, MANY if step.row.idle else max(step.connections), WARMING)
             for connections in step.connections:
+                if step.row.idle:
+                    yield connections, idle(address, step.row, connections, pid)
+                    continue
                 before = processes.tree(pid)
-                numbers = wrk(url, step.row, connections, seconds)
+                numbers = load(address, step.row, connections, seconds)
                 spent = processes.cpu_seconds(before, processes.tree(pid))
                 yield connections, figures(numbers, spent, processes.pss(pid))
         except (ValueError, RuntimeError) as error:

@@ -12,6 +12,7 @@ from tests.bench.servers import SERVERS, Server
 STARTING = 0.8  #: seconds that a server takes to start, be checked and stop, about
 WARMING = 1  #: seconds of load before a server is measured
 AROUND = 0.1  #: seconds beside each measurement
+OPENING = 4  #: seconds that it takes to open what is then idle
 
 
 @dataclass(frozen=True)
@@ -26,7 +27,8 @@ class Step:
 
     def seconds(self, measurement: int) -> float:
         """How long it takes, about."""
-        return STARTING + WARMING + len(self.connections) * (measurement + AROUND)
+        once = OPENING if self.row.idle else measurement + AROUND
+        return STARTING + WARMING + len(self.connections) * once
 
 
 @dataclass(frozen=True)
@@ -55,7 +57,7 @@ def plan(choice: Choice) -> Iterator[Step]:
         for row in ROWS:
             if not chosen(row.name, choice.rows):
                 continue
-            connections = tuple(choice.connections) or (row.connections,)
+            connections = (row.connections,) if row.idle else tuple(choice.connections) or (row.connections,)
             steps = [
                 Step(number, row, server, 1 if server.router else workers, connections)
                 for workers in choice.workers

@@ -9,6 +9,13 @@ from tests.bench.goals import verdicts
 from tests.bench.rows import ROWS, Row
 from tests.bench.servers import SERVERS
 
+OF_WEBSOCKETS = (
+    "Of WebSockets a request is a message and its echo; where they are idle the cells say how much memory each of them",
+    "has added, and how many were opened per second, one after the other.",
+    "",
+)
+INTERFACES = {"asgi": "ASGI", "wsgi": "WSGI", "websocket": "WebSocket"}
+
 
 def label(server: str, workers: int) -> str:
     """A server as readers see it."""
@@ -34,6 +41,8 @@ def line(case: Case, ours: Case | None) -> str:
         f"{case.middle('pss_mib'):.0f}",
         str(case.errors),
     ]
+    if case.middle("idle_kib"):
+        cells.append(number(case.middle("idle_kib")))
     return f"| {' | '.join(cells)} |"
 
 
@@ -44,12 +53,13 @@ def complete(results: Results) -> str:
     for row in ROWS:
         if not (counts := results.connections(row.name)):
             continue
+        one, idle = ("opening", " KiB each |") if row.idle else ("message" if row.message else "request", "")
         lines += [
             "",
-            f"## {row.title}, {row.interface.upper()}",
+            f"## {row.title}, {INTERFACES[row.interface]}",
             "",
-            "| server | connections | requests/s | p50 ms | p99 ms | CPU µs/request | ÷ | PSS MiB | errors |",
-            "|---|--:|--:|--:|--:|--:|--:|--:|--:|",
+            f"| server | connections | {one}s/s | p50 ms | p99 ms | CPU µs/{one} | ÷ | PSS MiB | errors |{idle}",
+            f"|---|--:|--:|--:|--:|--:|--:|--:|--:|{'--:|' if idle else ''}",
         ]
         for count in counts:
             ours = results.get(row.name, count, "bridge")
@@ -93,29 +103,33 @@ def failures(results: Results) -> Iterator[str]:
         yield ""
 
 
+def cost(case: Case) -> float:
+    """What a case is compared by in the README: memory where nothing happens, else CPU time."""
+    return case.middle("idle_kib") or case.middle("cpu_us")
+
+
 def cell(case: Case | None, *, best: bool) -> str:
-    """CPU time and requests per second in a cell of the README."""
+    """What a case costs and requests per second in a cell of the README."""
     if case is None:
         return "-"
-    cpu = number(case.middle("cpu_us"))
+    shown = number(cost(case))
+    unit = " KiB" if case.middle("idle_kib") else ""
     errors = f" ({case.errors} errors)" if case.errors else ""
-    return f"{f'**{cpu}**' if best else cpu} · {case.middle('requests_per_second'):,.0f}{errors}"
+    return f"{f'**{shown}**' if best else shown}{unit} · {case.middle('requests_per_second'):,.0f}{errors}"
 
 
 def short(results: Results, interface: str, workers: int) -> list[str]:
-    """Rows of one interface as lines, servers as columns; the least CPU time of a line in bold. Empty if unmeasured."""
+    """Rows of one interface as lines, servers as columns; the least cost of a line in bold. Empty if unmeasured."""
     servers = [server for server in SERVERS if server.interface == interface]
     title = "with one worker each" if workers == 1 else f"with {workers} processes each (Bridge: router and worker)"
     names = [server.name for server in servers]
-    lines = [f"| {interface.upper()}, {title} | {' | '.join(names)} |", "|---|" + "--:|" * len(names)]
+    lines = [f"| {INTERFACES[interface]}, {title} | {' | '.join(names)} |", "|---|" + "--:|" * len(names)]
     measured = False
     for row in ROWS:
         for count in results.connections(row.name) if row.interface == interface else ():
             cases = [results.get(row.name, count, server.name, 1 if server.router else workers) for server in servers]
-            least = min((case.middle("cpu_us") for case in cases if case and not case.errors), default=0.0)
-            cells = [
-                cell(case, best=bool(case and not case.errors and case.middle("cpu_us") == least)) for case in cases
-            ]
+            least = min((cost(case) for case in cases if case and not case.errors), default=0.0)
+            cells = [cell(case, best=bool(case and not case.errors and cost(case) == least)) for case in cases]
             measured = measured or any(case and case.key.workers == workers for case in cases)
             lines.append(f"| {title_of(row, count)} | {' | '.join(cells)} |")
     return [*lines, ""] if measured else []
@@ -123,7 +137,7 @@ def short(results: Results, interface: str, workers: int) -> list[str]:
 
 def title_of(row: Row, connections: int) -> str:
     """A row with so many connections."""
-    return f"{row.title}, {connections} connection{'s' if connections > 1 else ''}"
+    return f"{row.title}, {connections:,} connection{'s' if connections > 1 else ''}"
 
 
 def readme(results: Results, file: str) -> str:
@@ -134,7 +148,7 @@ def readme(results: Results, file: str) -> str:
         file: its path relative to the README; the complete table lies beside it as .md.
     """
     workers = sorted({key.workers for key in results.cases})
-    tables = [text for count in workers for interface in ("asgi", "wsgi") for text in short(results, interface, count)]
+    tables = [text for count in workers for interface in INTERFACES for text in short(results, interface, count)]
     return "\n".join(
         [
             "Each cell: microseconds of CPU time per request (user and system, whole process tree), then requests per",
@@ -142,6 +156,7 @@ def readme(results: Results, file: str) -> str:
             f"[{file.removesuffix('.json')}.md]({file.removesuffix('.json')}.md).",
             "",
             *tables,
+            *(OF_WEBSOCKETS if any(row.message and results.connections(row.name) for row in ROWS) else ()),
             *about(results),
             "",
             *failures(results),

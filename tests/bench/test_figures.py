@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
 from tests.bench.figures import Case, Figures, Key, Results, figures, parse_wrk
@@ -48,4 +50,5 @@ def test_results_survive_their_file() -> None:
     results.add(KEY, figure(16.0))
     results.add(KEY, figure(17.0, 2))
     results.add(Key("hello-asgi", 64, 2, "uvicorn"), figure(20.0))
+    results.add(Key("ws-idle", 5000, 1, "bridge"), replace(figure(20.0), idle_kib=12.5))
     assert Results.load(results.dump()) == results

@@ -19,8 +19,8 @@ STEP = Step(round=0, row=UPLOAD, server=SERVERS[0], workers=1, connections=(1,))
 
 def test_a_server_runs_for_the_length_of_the_block() -> None:
     """Its address answers as the row says, and afterwards nobody of its process group is left."""
-    with running(STEP) as (url, pid):
-        with urllib.request.urlopen(url, data=b"12345") as answer:
+    with running(STEP) as ((host, number), pid):
+        with urllib.request.urlopen(f"http://{host}:{number}/", data=b"12345") as answer:
             assert answer.read() == b"5\n"
         os.killpg(pid, 0)
     with pytest.raises(ProcessLookupError):

@@ -47,9 +47,12 @@ def test_every_row_has_bridge_and_a_peer() -> None:
 
 
 def test_connections_are_the_rows_own_unless_said() -> None:
-    """Pages have many connections, mebibytes few, and the command line may ask for others."""
-    assert {step.row.name: step.connections for step in plan(Choice(1, 1))}["upload-wsgi"] == (4,)
-    assert {step.connections for step in plan(Choice(1, 1, connections=[1, 64]))} == {(1, 64)}
+    """Pages have many connections, mebibytes few, and the command line may ask for others, but for idle ones."""
+    own = {step.row.name: step.connections for step in plan(Choice(1, 1))}
+    assert (own["upload-wsgi"], own["ws-short"], own["ws-idle"]) == ((4,), (64,), (5000,))
+    asked = {step.row.name: step.connections for step in plan(Choice(1, 1, connections=[1, 64]))}
+    assert {asked.pop("ws-idle")} == {(5000,)}
+    assert set(asked.values()) == {(1, 64)}
 
 
 @pytest.mark.parametrize(("status", "body"), [(500, b"Hello, world!\n"), (200, b"Hello"), (200, b"Sorry, world!\n")])

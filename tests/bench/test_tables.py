@@ -58,6 +58,20 @@ def test_readme_has_a_table_for_two_processes_only_if_measured() -> None:
     assert "| hello, 64 connections | **20.0** · 1,000 | 30.0 · 1,000 | - | - |" in text
 
 
+def test_idle_connections_are_compared_by_memory() -> None:
+    """Of idle WebSockets the memory that each has added counts, and the least is bold."""
+    made = Results(ABOUT)
+    for server, cpu, each in (("bridge", 90.0, 12.25), ("uvicorn", 80.0, 50.0)):
+        made.add(Key("ws-idle", 5000, 1, server), Figures(4000.0, 0.2, 0.4, cpu, 100.0, 0, each))
+    text = readme(made, "x.json")
+    assert "| idle, 5,000 connections | **12.2** KiB · 4,000 | 50.0 KiB · 4,000 | - |" in text
+    assert "one after the other" in text
+    assert "one after the other" not in readme(results(bridge=20.0), "x.json")
+    page = complete(made)
+    assert "| CPU µs/opening | ÷ | PSS MiB | errors | KiB each |" in page
+    assert "| bridge | 5000 | 4,000 ±0% | 0.20 | 0.40 | 90.0 ±0% | 1.00 | 100 | 0 | 12.2 |" in page
+
+
 def test_errors_win_nothing() -> None:
     """Whoever answers some requests wrongly is not the cheapest, reaches no goal, and the errors are said."""
     made = results(uvicorn=16.0)

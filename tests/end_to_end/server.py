@@ -55,8 +55,8 @@ class Output:
             self._ended = True
             self._changed.notify_all()
 
-    def take(self, pattern: str) -> re.Match[str]:
-        """Wait until `pattern` was written, and take it out of `rest`."""
+    def take(self, pattern: str, patience: float = PATIENCE) -> re.Match[str]:
+        """Wait until `pattern` was written, at most `patience` seconds, and take it out of `rest`."""
         found: re.Match[str] | None = None
         with self._changed:
 
@@ -65,7 +65,7 @@ class Output:
                 found = re.search(pattern, self.rest)
                 return bool(found) or self._ended
 
-            self._changed.wait_for(look, PATIENCE)
+            self._changed.wait_for(look, patience)
             if found is None:
                 raise AssertionError(f"{pattern!r} was not written, but:\n{self.text}")
             self.rest = self.rest[: found.start()] + self.rest[found.end() :]

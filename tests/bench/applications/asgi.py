@@ -51,3 +51,14 @@ async def download(scope: Scope, receive: Receive, send: Send) -> None:
         raise RuntimeError("no lifespan here")
     await send(MEBIBYTE_HEAD)
     await send({"type": "http.response.body", "body": MEBIBYTE})
+
+
+async def echo(scope: Scope, receive: Receive, send: Send) -> None:
+    """Every message of a WebSocket goes back as it came."""
+    if scope["type"] != "websocket":
+        raise RuntimeError("no lifespan here")
+    await receive()
+    await send({"type": "websocket.accept"})
+    while (message := await receive())["type"] == "websocket.receive":
+        message["type"] = "websocket.send"
+        await send(message)
