@@ -100,6 +100,8 @@ class WebSocketCycle(Conversation):
             if self.phase == OPEN and kind == "websocket.send":
                 if not self._stream.send(self._pack(message), last=False):
                     await self._stream.writable()
+                    if self.phase == OVER:  # it ended while this waited, and perhaps before this was taken
+                        raise StreamCancelled
             elif self._end is not None and self.phase != DENYING:
                 raise StreamCancelled
             elif self.phase == CONNECTING and kind == "websocket.accept":

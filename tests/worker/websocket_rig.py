@@ -63,7 +63,7 @@ class Client:
 
     def __init__(self, window: int, room: int) -> None:
         self.loop = asyncio.get_running_loop()
-        self.segment = Segment.create(2, 1024, 16, 2)  # nothing is put into it: messages are as long as they like
+        self.segment = Segment.create(2, 1024, 16, 2)  # most tests put nothing into it
         self.window = window
         self.room = room
         self.status = 0
@@ -127,7 +127,7 @@ class Client:
         return not self.full
 
     def wait_for_chunks(self, stream: WorkerStream) -> None:
-        raise AssertionError
+        pass
 
     def wait_for_queue(self, stream: WorkerStream) -> None:
         pass
@@ -214,6 +214,7 @@ def talk(
     head: bytes = b"",
     *,
     window: int = 65536,
+    room: int = 1 << 24,
     grace: float | None = None,
     **settings: Any,
 ) -> Client:
@@ -223,7 +224,7 @@ def talk(
         loop = asyncio.get_running_loop()
         app = AsgiApplication(target, ScopeBuilder(), loop, logging.getLogger("bridge"), grace)
         sockets = WebSockets(app, config.WebSocket(**({"window": window} | settings)), loop)
-        client = Client(window, 1 << 24)
+        client = Client(window, room)
         client.app, client.sockets = app, sockets
         client.stream = TunnelStream(Tunnels(client, window), STREAM, UPGRADE, PEER + (head or request()))  # type: ignore[arg-type]
         sockets.start(client.stream)
