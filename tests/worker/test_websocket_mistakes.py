@@ -103,7 +103,7 @@ def test_codes_that_no_frame_may_carry(code: int) -> None:
 def test_answers_that_cannot_be_sent(accept: Message, error: type[Exception], words: str) -> None:
     """The handshake's own fields are the server's, and nothing is agreed on that was not offered."""
     head = request("Sec-WebSocket-Protocol: v1, v2")
-    assert words in fails([ACCEPTED | accept], error, head)
+    assert words in fails([{**ACCEPTED, **accept}], error, head)
 
 
 def test_fields_of_the_connection_are_dropped() -> None:

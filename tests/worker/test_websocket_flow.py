@@ -1,0 +1,220 @@
+"""How far a WebSocket's sides may be ahead of one another, and what tells whether the client is still there."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+
+import pytest
+
+from bridge.worker.types import Receive, Scope, Send
+from tests.worker.one_request import turn
+from tests.worker.websocket_rig import (
+    ACCEPTED,
+    BINARY,
+    PING,
+    PONG,
+    TEXT,
+    Client,
+    Recorder,
+    closing,
+    echo,
+    frame,
+    talk,
+)
+
+
+class Idle:
+    """An application that accepts, receives only when it is told to, and notes what it got."""
+
+    def __init__(self) -> None:
+        self.go_on = asyncio.Event()
+        self.messages: list[str] = []
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        await receive()
+        await send(ACCEPTED)
+        await self.go_on.wait()
+        while (message := await receive())["type"] == "websocket.receive":
+            self.messages.append(message["text"])
+
+
+@pytest.mark.parametrize(("size", "most"), [(1000, 10), (40000, 100)], ids=["messages", "bytes"])
+def test_an_application_that_does_not_receive_stops_its_client(size: int, most: int) -> None:
+    """What is decoded ahead is bounded in number and in bytes; what lies behind gives no credit back until it is."""
+    idle = Idle()
+
+    async def script(client: Client) -> None:
+        await client.is_accepted()
+        sent = 0
+        while sent - client.credit < 65536:  # as the router, which reads no further than its window
+            data = frame(TEXT, b"%07d" % sent + b"." * size)
+            client.say(data)
+            sent += len(data)
+        assert len(client.stream.sink._queue) <= most  # type: ignore[attr-defined]
+        assert client.credit <= most * (size + 100) + 65536
+        stopped = sent
+        await turn()
+        assert sent - client.credit >= 65536
+        idle.go_on.set()
+        client.say(closing(1000))
+        await client.ends()
+        assert stopped - client.credit < 65536  # nothing of it is owed
+
+    talk(idle, script, max_queue=10)
+    assert len(idle.messages) > 1
+    assert idle.messages == sorted(idle.messages)
+
+
+def test_small_messages_cost_one_credit_for_many() -> None:
+    """Credit goes back when half of the window has been used."""
+    recorder = Recorder()
+
+    async def script(client: Client) -> None:
+        await client.is_accepted()
+        for _ in range(100):
+            client.say(frame(TEXT, b"x" * 94))
+            await turn(1)
+        assert client.credits == [5000, 5000]
+        client.say(closing(1000))
+
+    talk(recorder, script, window=10000)
+    assert len(recorder.messages) == 100
+
+
+def test_pings_are_answered_while_the_application_is_busy() -> None:
+    """They are seen as soon as the messages in front of them are decoded."""
+    idle = Idle()
+
+    async def script(client: Client) -> None:
+        await client.is_accepted()
+        client.say(frame(TEXT, b"one"), frame(PING, b"?"))
+        assert await client.hears() == (PONG, b"?")
+        idle.go_on.set()
+        client.say(closing(1000))
+
+    talk(idle, script)
+    assert idle.messages == ["one"]
+
+
+def test_pings_of_a_client_that_does_not_read_are_not_collected() -> None:
+    """When it reads again, the last one is answered."""
+    idle = Idle()
+
+    async def script(client: Client) -> None:
+        await client.is_accepted()
+        client.full = True
+        for number in range(1000):
+            client.say(frame(PING, b"%d" % number))
+        assert not client.sent
+        client.full = False
+        assert await client.hears() == (PONG, b"999")
+        assert not client.sent
+        idle.go_on.set()
+        client.say(closing(1000))
+
+    talk(idle, script, keepalive_interval=0.2)
+
+
+def test_a_client_that_does_not_read_stops_the_application() -> None:
+    """send() waits when a window is under way, and goes on when the client has taken some of it."""
+    sent: list[int] = []
+
+    async def target(scope: Scope, receive: Receive, send: Send) -> None:
+        await send(ACCEPTED)
+        for number in range(50):
+            await send({"type": "websocket.send", "bytes": bytes(1000)})
+            sent.append(number)
+
+    async def script(client: Client) -> None:
+        await client.is_accepted()
+        await turn()
+        assert len(sent) == 9
+        for _ in range(50):
+            assert await client.hears() == (BINARY, bytes(1000))
+        await client.hears_close()
+        client.say(closing(1000))
+
+    talk(target, script, window=10000)
+
+
+def test_a_silent_client_is_pinged() -> None:
+    """Each interval without a word, and not while it talks; what it answers is no message."""
+    recorder = Recorder()
+
+    async def script(client: Client) -> None:
+        await client.is_accepted()
+        begun = time.monotonic()
+        assert await client.hears() == (PING, b"")
+        assert time.monotonic() - begun >= 0.1
+        client.say(frame(PONG))
+        while time.monotonic() - begun < 0.4:
+            client.say(frame(TEXT, b"x"))
+            await asyncio.sleep(0.01)
+        assert not client.sent
+        assert await client.hears() == (PING, b"")
+        assert await client.hears() == (PING, b"")
+        client.say(closing(1000))
+
+    talk(recorder, script, keepalive_interval=0.1, read_timeout=0)
+    assert set(recorder.messages) == {"x"}
+
+
+def test_a_client_that_stays_silent_is_given_up() -> None:
+    """It is told why, and the application that it is gone."""
+    recorder = Recorder()
+
+    async def script(client: Client) -> None:
+        await client.is_accepted()
+        assert await client.hears() == (PING, b"")
+        assert await client.hears_close() == (1011, "no sign of life")
+        assert client.over
+
+    talk(recorder, script, keepalive_interval=0.1, read_timeout=0.2)
+    assert recorder.end == (1006, "")
+
+
+def test_who_takes_what_is_sent_lives() -> None:
+    """A client that is busy with reading has no need to say anything."""
+    recorder = Recorder()
+
+    async def script(client: Client) -> None:
+        await client.is_accepted()
+        begun = time.monotonic()
+        while time.monotonic() - begun < 0.3:
+            client.stream.acknowledged(0)
+            await asyncio.sleep(0.01)
+        assert not client.over
+        client.say(closing(1000))
+
+    talk(recorder, script, keepalive_interval=0, read_timeout=0.1)
+    assert recorder.end == (1000, "")
+
+
+def test_who_is_not_read_is_not_silent() -> None:
+    """Of a client whose messages nobody receives nothing is known: it is not given up."""
+    idle = Idle()
+
+    async def script(client: Client) -> None:
+        await client.is_accepted()
+        client.say(*[frame(TEXT, b"x")] * 5)
+        await asyncio.sleep(0.3)
+        assert not client.over
+        idle.go_on.set()
+        await client.ends()
+        assert (await client.hears_close())[0] == 1011
+
+    talk(idle, script, keepalive_interval=0, read_timeout=0.1, max_queue=2)
+    assert len(idle.messages) == 5
+
+
+def test_nothing_is_looked_at_when_it_is_off() -> None:
+    """Intervals of 0 mean never."""
+
+    async def script(client: Client) -> None:
+        await client.is_accepted()
+        await asyncio.sleep(0.15)
+        assert not client.sent
+        client.say(closing(1000))
+
+    talk(echo, script, keepalive_interval=0, read_timeout=0, close_timeout=0.1)
