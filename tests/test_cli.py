@@ -19,7 +19,8 @@ def test_every_option_is_read() -> None:
     """Short and long options arrive under the names that `bridge.run` takes."""
     line = (
         "run m:a -b h:1 --bind unix:/x -w 3 --threads 8 --interface wsgi --factory --app-dir d --root-path /r "
-        "--forwarded-allow-ips * --reload --log-level debug --access-log - --graceful-timeout 5 --set a=1 --set b=2"
+        "--forwarded-allow-ips * --reload --log-level debug --access-log - --graceful-timeout 5 --set a=1 --set b=2 "
+        "--ws-max-size 9 --ws-max-queue 8 --ws-ping-interval 7 --ws-ping-timeout 6 --ws-per-message-deflate no"
     )
     assert cli.read(line.split()) == (
         "run",
@@ -38,6 +39,11 @@ def test_every_option_is_read() -> None:
             "access_log": "-",
             "graceful_timeout": 5.0,
             "set": ["a=1", "b=2"],
+            "ws_max_size": 9,
+            "ws_max_queue": 8,
+            "ws_ping_interval": 7.0,
+            "ws_ping_timeout": 6.0,
+            "ws_per_message_deflate": False,
         },
     )
 
@@ -56,6 +62,7 @@ def test_nothing_given_is_nothing_said() -> None:
         ("hello:app -w 2", "did you mean: bridged run hello:app"),
         ("config.json --check", "did you mean: bridged serve config.json"),
         ("serve", "the following arguments are required: FILE"),
+        ("run m:a --ws-per-message-deflate maybe", "expected true or false, found 'maybe'"),
         ("serve f --chek", "unknown option --chek; did you mean '--check'?"),
         ("serve f -w 2", "unknown option -w; the rest stands in the file"),
         ("run m --wokers 2", "unknown option --wokers; did you mean '--workers'?"),
@@ -206,6 +213,9 @@ def test_raising_module_shows_its_traceback_once(tmp_path: Path) -> None:
         ("--graceful-timeout", "-1"),
         ("--log-level", "loud"),
         ("--root-path", "x"),
+        ("--ws-max-size", "0"),
+        ("--ws-max-queue", "0"),
+        ("--ws-ping-interval", "-1"),
     ],
 )
 def test_an_error_names_what_was_typed(option: str, value: str, capsys: pytest.CaptureFixture[str]) -> None:

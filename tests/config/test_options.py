@@ -86,6 +86,33 @@ def test_options_become_settings() -> None:
     )
 
 
+@pytest.mark.parametrize(
+    ("options", "expected"),
+    [
+        ({}, {}),
+        ({"ws_max_size": 5}, {"max_frame_size": 5, "max_message_size": 5}),
+        ({"ws_max_queue": 5, "ws_per_message_deflate": False}, {"max_queue": 5, "compression": False}),
+        ({"ws_ping_interval": 5}, {"keepalive_interval": 5.0, "read_timeout": 35.0}),
+        ({"ws_ping_timeout": 5}, {"read_timeout": 35.0}),
+        ({"ws_ping_interval": 2.5, "ws_ping_timeout": 5}, {"keepalive_interval": 2.5, "read_timeout": 7.5}),
+        ({"ws_ping_timeout": 0}, {"read_timeout": 0.0}),
+        ({"ws_ping_interval": 0}, {"keepalive_interval": 0.0, "read_timeout": 0.0}),
+    ],
+)
+def test_options_of_websockets(options: Any, expected: Any) -> None:
+    """They are named as other servers' users know them; who is not pinged is not given up either."""
+    settings = config.from_options("m", {}, **options)
+    assert settings.http.websocket == config.WebSocket(**expected)
+    assert settings.applications["app"].websocket == settings.http.websocket
+
+
+def test_wrong_options_of_websockets() -> None:
+    """They are judged like all others."""
+    wrong: Any = {"ws_ping_timeout": "5"}
+    with pytest.raises(ConfigError, match="expected a number, found the string '5'"):
+        config.from_options("m", {}, **wrong)
+
+
 def test_environment_gives_defaults() -> None:
     """PORT, WEB_CONCURRENCY and FORWARDED_ALLOW_IPS count where the option is not given."""
     environment = {"PORT": "5000", "WEB_CONCURRENCY": "4", "FORWARDED_ALLOW_IPS": "*"}

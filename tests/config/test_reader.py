@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -34,16 +35,20 @@ def mistakes(document: Any) -> list[tuple[str, str]]:
 
 def test_round_trip() -> None:
     """What is written to JSON is read back as the same settings, in another process too."""
-    shop = config.Application("shop.asgi", callable="app", path=("a", "b"), environment={"A": "b"}, name="the shop/é")
+    websocket = config.WebSocket(read_timeout=5, max_frame_size=6, compression=False, compression_window_bits=9)
+    shop = config.Application(
+        "shop.asgi", path=("a", "b"), environment={"A": "b"}, name="the shop/é", websocket=websocket
+    )
     limits = config.Limits(shm=5000, timeout=10, run_timeout=20.5, cancel_grace=0, queue_length=7, websockets=8)
     blog = config.Application("b", limits=limits, home="/v", prefix="/b", threads=3, name="blog", retry_safe=True)
+    blog = replace(blog, websocket=websocket)
     settings = config.Settings(
         applications={shop.name: shop, blog.name: blog},
         listeners={
             "[::1]:1": config.Listener(pass_="applications/the%20shop%2F%C3%A9"),
             "unix:/x": config.Listener(pass_="applications/blog", backlog=5),
         },
-        http=config.Http(max_body_size=None),
+        http=config.Http(max_body_size=None, websocket=websocket),
         forwarded_allow_ips=("10.0.0.0/8", "unix", "*"),
         access_log="-",
     )

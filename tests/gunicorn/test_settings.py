@@ -52,6 +52,16 @@ def test_every_setting_is_decided() -> None:
     assert decided == NAMES or gunicorn.version_info < (27,)
 
 
+@pytest.mark.parametrize(("value", "most"), [(None, 1 << 20), (1 << 24, 1 << 20), (5000, 5000), (0, 1 << 40)])
+@pytest.mark.skipif("websocket_max_message_size" not in NAMES, reason="this gunicorn does not have the setting")
+def test_size_of_messages(value: int | None, most: int) -> None:
+    """The limit of gunicorn's is honoured when somebody has set it."""
+    settings = translated() if value is None else translated(websocket_max_message_size=value)
+    (application,) = settings.applications.values()
+    assert application.websocket == settings.http.websocket
+    assert (application.websocket.max_message_size, application.websocket.max_frame_size) == (most, most)
+
+
 def test_defaults_are_said_nothing_about() -> None:
     """An untouched configuration is neither refused nor warned of."""
     assert judge(Config(), "asgi") == ([], [])

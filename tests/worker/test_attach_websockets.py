@@ -1,0 +1,189 @@
+"""WebSockets that a loop takes from a router: how they count, and how the router's end reaches them."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable
+
+import uvloop
+
+from bridge.ipc import handshake
+from bridge.ipc.message import ABORT, BODY, CANCEL, DATA, HEADER, LAST, LEAVE, REQUEST, RESPONSE, UNKNOWN, UPGRADE, WANT
+from bridge.ipc.stream import State
+from bridge.worker.attach import Attached
+from bridge.worker.stream import WorkerStream
+from bridge.worker.tunnel import TunnelStream
+from tests.worker.fake_stream import PEER
+from tests.worker.test_attach import look
+from tests.worker.thread_rig import RouterSide
+from tests.worker.websocket_rig import request
+
+HEAD = PEER + request()
+
+
+class Openings:
+    """Takes WebSockets, and notes what they bring."""
+
+    window = 1000
+
+    def __init__(self, *, accepts: bool = True) -> None:
+        self.streams: list[TunnelStream] = []
+        self.heard = False
+        self.events: list[bytes | str] = []
+        self.accepts = accepts
+
+    def start(self, stream: TunnelStream) -> None:
+        stream.sink = self
+        self.streams.append(stream)
+        assert stream.begin()
+        if self.accepts:
+            stream.respond(101, b"", UNKNOWN, 0, b"", last=False)
+            stream.opened()
+            stream.eager = True
+
+    def arrived(self, data: bytes) -> None:
+        self.events.append(data)
+
+    def lost(self) -> None:
+        self.events.append("lost")
+
+    def leave(self) -> None:
+        self.events.append("leave")
+
+
+def open_one(side: RouterSide) -> int:
+    """Publish the request of a WebSocket."""
+    stream = side.arm()
+    side.queue.push(HEADER.pack(stream, REQUEST, 0, 0, len(HEAD), UNKNOWN, UPGRADE, len(HEAD)) + HEAD)
+    return stream
+
+
+def tell(side: RouterSide, stream: int, kind: int, flags: int = 0, data: bytes = b"") -> None:
+    """Send the worker a message."""
+    side.port.send(HEADER.pack(stream, kind, flags, 0, len(data), 0, 0, 0) + data)
+
+
+def serve(test: Callable[[RouterSide, Attached], Awaitable[None]], openings: Openings | None, limit: int = 2) -> None:
+    """Run `test` with a worker that has joined."""
+    with RouterSide(join=False) as side:
+
+        def start(stream: WorkerStream) -> None:
+            assert stream.begin()
+
+        async def worker() -> None:
+            attachment = handshake.receive_offer(side.theirs, "1")
+            assert attachment
+            router = Attached(attachment, limit, start, lambda _: None, openings)
+            router.open()
+            async with asyncio.timeout(20):
+                await test(side, router)
+            side.port.link.close()
+            router.close()
+
+        uvloop.run(worker())
+
+
+def test_an_open_websocket_is_no_request_in_flight() -> None:
+    """A worker at its limit takes more as soon as some of what it runs has become a WebSocket."""
+    openings = Openings(accepts=False)
+
+    async def test(side: RouterSide, router: Attached) -> None:
+        for _ in range(4):
+            open_one(side)
+        router.turn()
+        await look(lambda: len(openings.streams) == 2)
+        await asyncio.sleep(0)
+        assert side.queue.length() == 2
+        openings.accepts = True
+        first = openings.streams[0]
+        first.respond(101, b"", UNKNOWN, 0, b"", last=False)
+        first.opened()
+        await look(lambda: len(openings.streams) == 4)
+        first.send(b"", last=True)
+        for _ in range(3):
+            side.publish()
+        router.turn()
+        await look(lambda: side.queue.length() == 2)  # one is still being opened
+        assert len(router.streams) == 4
+
+    serve(test, openings)
+
+
+def test_bytes_both_ways() -> None:
+    """What comes is handed over in order, credit goes back, and the last message ends the stream."""
+    openings = Openings()
+
+    async def test(side: RouterSide, router: Attached) -> None:
+        stream = open_one(side)
+        router.turn()
+        await look(lambda: openings.streams)
+        tell(side, stream, BODY, 0, b"a" * 400)
+        tell(side, stream, BODY, 0, b"b" * 100)
+        tell(side, stream, BODY, LAST, b"c")
+        await look(lambda: len(openings.events) == 3)
+        assert openings.events == [b"a" * 400, b"b" * 100, b"c"]
+        assert openings.streams[0].ended
+        openings.streams[0].send(b"bye", last=True)
+        sent = [(message.kind, message.flags & LAST, message.size, message.payload) for message in side.drain()]
+        assert sent == [(RESPONSE, 0, UNKNOWN, b""), (WANT, 0, 500, b""), (DATA, LAST, 0, b"bye")]
+        assert side.tracking.state(stream) == State.DONE
+
+    serve(test, openings)
+
+
+def test_what_waits_gives_no_credit() -> None:
+    """Bytes that nobody has asked for keep their part of the window until they are taken."""
+    openings = Openings()
+
+    async def test(side: RouterSide, router: Attached) -> None:
+        stream = open_one(side)
+        router.turn()
+        await look(lambda: openings.streams)
+        tunnel = openings.streams[0]
+        tunnel.eager = False
+        for _ in range(10):
+            tell(side, stream, BODY, 0, b"x" * 100)
+        tell(side, stream, BODY, LAST)
+        router.turn()
+        await look(lambda: tunnel._complete)
+        assert [message.kind for message in side.drain()] == [RESPONSE]
+        assert openings.events == []
+        for _ in range(10):
+            assert not tunnel.ended
+            assert tunnel.take() == b"x" * 100
+        assert (tunnel.take(), tunnel.ended) == (None, True)
+
+    serve(test, openings)
+
+
+def test_the_router_ends() -> None:
+    """It says so for each WebSocket; one that is reset, or whose router is gone, is lost."""
+    openings = Openings()
+
+    async def test(side: RouterSide, router: Attached) -> None:
+        first, second = open_one(side), open_one(side)
+        plain = side.publish()
+        router.turn()
+        await look(lambda: len(router.streams) == 3)
+        tell(side, plain, LEAVE)  # of a request it means nothing
+        tell(side, first, LEAVE)
+        tell(side, second, CANCEL)
+        tell(side, second, CANCEL)
+        await look(lambda: len(openings.events) == 2)
+        assert openings.events == ["leave", "lost"]
+        assert openings.streams[1].cancelled
+        router.close()
+        assert openings.events == ["leave", "lost", "lost"]
+
+    serve(test, openings, limit=3)
+
+
+def test_who_has_no_use_for_websockets_ends_them() -> None:
+    """Such a request is broken off."""
+
+    async def test(side: RouterSide, router: Attached) -> None:
+        open_one(side)
+        router.turn()
+        await look(lambda: [message.kind for message in side.drain()] == [ABORT])
+
+    serve(test, None)
