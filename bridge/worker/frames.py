@@ -115,12 +115,14 @@ class Frames:
             self._later.append(data)
             self._held += len(data)
 
-    def next(self) -> str | bytes | Control | None:
+    def next(self) -> str | bytes | Control | None:  # noqa: C901, PLR0912 - the short cut in one piece is shortest
         """The next message or control frame; None = more bytes are needed.
 
         Raises:
             WebSocketError: what has come breaks the rules, or is too large. There is nothing to be had after that.
         """
+        if self._later and not self._join():
+            return None
         data, at = self._data, self._at
         try:
             if len(data) - at > 7 and _WHOLE[first := data[at]] and not self._kind:
@@ -129,13 +131,16 @@ class Frames:
                     size, start = (_length16(data, at + 2)[0] if size == 126 else 0), at + 8
                     if size < 126:
                         size = -1
-                end = start + size
                 agreed = self._agreed if first >= _PACKED_TEXT else None
-                if 0 <= size <= self._most and end <= len(data) and (agreed or first < _PACKED_TEXT):
-                    if end == len(data):
+                if 0 <= size <= self._most and (agreed or first < _PACKED_TEXT):
+                    end = start + size
+                    if end < len(data):
+                        self._at = end
+                    elif end == len(data):
                         self._data, self._at = b"", 0
                     else:
-                        self._at = end
+                        self._needed = end - at
+                        return None
                     payload = apply_mask(data[start:end], data[start - 4 : start])
                     if agreed:
                         deflate = self._context(agreed)
@@ -154,6 +159,15 @@ class Frames:
             raise WebSocketError(1009, str(error)) from None
         return None
 
+    def _join(self) -> bool:
+        """Put what has come into one piece; False = it is not yet worth it."""
+        if len(self._data) - self._at + self._held < self._needed:
+            return False
+        self._data = b"".join([self._data[self._at :], *self._later])
+        self._at = self._held = self._needed = 0
+        self._later.clear()
+        return True
+
     def _context(self, agreed: Agreed) -> Deflate:
         if self._deflate is None:
             self._deflate = Deflate(agreed)
@@ -161,13 +175,7 @@ class Frames:
 
     def _frame(self) -> Frame | None:
         """The next frame, as the library reads it; None = it is not all there."""
-        if self._later:
-            if len(self._data) - self._at + self._held < self._needed:
-                return None
-            self._data = b"".join([self._data[self._at :], *self._later])
-            self._at = self._held = 0
-            self._later.clear()
-        if len(self._data) - self._at < max(self._needed, 2):
+        if len(self._data) - self._at < 2:
             return None
         most, extensions = self._judge()
         self._cursor = self._at
@@ -177,7 +185,7 @@ class Frames:
             return None
         except StopIteration as parsed:
             frame: Frame = parsed.value
-        self._at, self._needed = self._cursor, 0
+        self._at = self._cursor
         if self._at == len(self._data):
             self._data, self._at = b"", 0
         return frame

@@ -8,8 +8,13 @@ from __future__ import annotations
 
 from typing import Protocol
 
-from bridge.ipc.message import UNKNOWN
+from bridge.core import NONE
+from bridge.errors import StreamCancelled
+from bridge.ipc.message import DATA, DESCRIPTOR, HEADER, UNKNOWN
+from bridge.ipc.stream import Event
 from bridge.worker.stream import Router, WorkerStream
+
+_RESPOND = int(Event.RESPOND)
 
 
 class Sink(Protocol):
@@ -115,6 +120,30 @@ class TunnelStream(WorkerStream):
         self._consumed += size
         if self._consumed * 2 >= self._tunnels.window and not self._complete:
             self._want()
+
+    def send(self, body: bytes, last: bool) -> bool:
+        """As `WorkerStream`; what does not fit a queue item but the window is sent in one message."""
+        tunnels, size = self._tunnels, len(body)
+        room, segment, under_way = tunnels.room - DESCRIPTOR.size, tunnels.segment, self._unacknowledged
+        if size <= tunnels.room or last or self._pending is not None:
+            return super().send(body, last)
+        inline = size % segment.chunk_size  # mostly the head of a frame, for which a chunk would be too much
+        if inline > room:
+            inline = 0
+        first, got = NONE, 0
+        if inline < size <= segment.allowance(tunnels.window, under_way, asked=self._asked):
+            first, got = segment.claim(size - inline, size - inline)
+        if not got:
+            return super().send(body, last)
+        segment.write(first, memoryview(body)[inline:])
+        self._unacknowledged += size
+        header = HEADER.pack(self._stream, DATA, self._ack_flag(), 1, inline, 0, 0, 0)
+        try:
+            self._answer(header + DESCRIPTOR.pack(segment.number, first, size - inline) + body[:inline], _RESPOND)
+        except StreamCancelled:
+            segment.release(first, segment.chunks_of(size - inline))
+            raise
+        return self._writable()
 
     def acknowledged(self, size: int) -> None:
         """As `WorkerStream`; a client that takes something lives."""
