@@ -124,14 +124,10 @@ class Conversation:
         most = self._settings.max_queue
         try:
             while self.phase == CLOSING or (self.phase == OPEN and len(queue) < most and self._ahead < AHEAD):
-                message = decoder.next()
+                message = decoder.next() if decoder.rest else None
                 if message is None:
-                    data = stream.take()
-                    if data is None:
-                        stream.eager = True
-                        if stream.ended:
-                            self._over(ABNORMAL)
-                            stream.send(b"", last=True)
+                    if stream.eager or (data := stream.take()) is None:
+                        self._has_all()
                         break
                     decoder.feed(data)
                 elif isinstance(message, Control):
@@ -139,8 +135,7 @@ class Conversation:
                 elif self.phase == OPEN:
                     queue.append(message)
                     self._ahead += len(message)
-                    waiter = self._waiter
-                    if waiter is not None and not waiter.done():
+                    if (waiter := self._waiter) is not None and not waiter.done():
                         waiter.set_result(None)
             else:
                 stream.eager = False
@@ -148,6 +143,13 @@ class Conversation:
             self._fail(error.code, str(error))
         except StreamCancelled:
             pass  # `lost` was called
+
+    def _has_all(self) -> None:
+        """Everything that has come was decoded."""
+        self._stream.eager = True
+        if self._stream.ended:
+            self._over(ABNORMAL)
+            self._stream.send(b"", last=True)
 
     def _control(self, frame: Control) -> None:
         if frame.opcode == PING and self.phase == OPEN:

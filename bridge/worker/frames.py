@@ -69,13 +69,15 @@ class Frames:
         max_frame: bytes of a payload as it travels.
         max_message: bytes of a message, unpacked.
         agreed: how it is compressed; None = it is not.
+
+    Attributes:
+        rest: if it is empty, `next` has nothing to give.
     """
 
     __slots__ = (
         "_agreed",
         "_at",
         "_cursor",
-        "_data",
         "_deflate",
         "_held",
         "_kind",
@@ -86,6 +88,7 @@ class Frames:
         "_most",
         "_needed",
         "_utf8",
+        "rest",
     )
 
     def __init__(self, max_frame: int, max_message: int, agreed: Agreed | None) -> None:
@@ -94,7 +97,7 @@ class Frames:
         self._most = min(max_frame, max_message)
         self._agreed = agreed
         self._deflate: Deflate | None = None
-        self._data = b""  # what has come …
+        self.rest = b""  #: what has come …
         self._at = 0  # … and from here on was not read
         self._later: list[bytes] = []  # what has come behind it
         self._held = 0  # bytes of that
@@ -108,8 +111,8 @@ class Frames:
 
     def feed(self, data: bytes) -> None:
         """Bytes have come."""
-        if self._at == len(self._data):
-            self._data = data
+        if self._at == len(self.rest):
+            self.rest = data
             self._at = 0
         else:
             self._later.append(data)
@@ -123,7 +126,7 @@ class Frames:
         """
         if self._later and not self._join():
             return None
-        data, at = self._data, self._at
+        data, at = self.rest, self._at
         try:
             if len(data) - at > 7 and _WHOLE[first := data[at]] and not self._kind:
                 size, start = data[at + 1] - 128, at + 6
@@ -137,7 +140,7 @@ class Frames:
                     if end < len(data):
                         self._at = end
                     elif end == len(data):
-                        self._data, self._at = b"", 0
+                        self.rest, self._at = b"", 0
                     else:
                         self._needed = end - at
                         return None
@@ -161,9 +164,9 @@ class Frames:
 
     def _join(self) -> bool:
         """Put what has come into one piece; False = it is not yet worth it."""
-        if len(self._data) - self._at + self._held < self._needed:
+        if len(self.rest) - self._at + self._held < self._needed:
             return False
-        self._data = b"".join([self._data[self._at :], *self._later])
+        self.rest = b"".join([self.rest[self._at :], *self._later])
         self._at = self._held = self._needed = 0
         self._later.clear()
         return True
@@ -175,7 +178,7 @@ class Frames:
 
     def _frame(self) -> Frame | None:
         """The next frame, as the library reads it; None = it is not all there."""
-        if len(self._data) - self._at < 2:
+        if len(self.rest) - self._at < 2:
             return None
         most, extensions = self._judge()
         self._cursor = self._at
@@ -186,8 +189,8 @@ class Frames:
         except StopIteration as parsed:
             frame: Frame = parsed.value
         self._at = self._cursor
-        if self._at == len(self._data):
-            self._data, self._at = b"", 0
+        if self._at == len(self.rest):
+            self.rest, self._at = b"", 0
         return frame
 
     def _judge(self) -> tuple[int, list[Deflate]]:
@@ -196,7 +199,7 @@ class Frames:
         Raises:
             ProtocolError: the head of the frame is wrong.
         """
-        data, at = self._data, self._at
+        data, at = self.rest, self._at
         first, size = data[at], data[at + 1] & 127
         if first & _CONTROL:
             if first & _RESERVED:
@@ -225,11 +228,11 @@ class Frames:
         """What the library reads with."""
         start = self._cursor
         end = start + size
-        if end > len(self._data):
+        if end > len(self.rest):
             self._needed = end - self._at
             raise _Incomplete
         self._cursor = end
-        return self._data[start:end]
+        return self.rest[start:end]
         yield  # the library delegates to a generator
 
     def _take(self, frame: Frame) -> str | bytes | Control | None:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import Protocol
 
-from bridge.core import NONE
+from bridge.core import CANCELLED, NONE
 from bridge.errors import StreamCancelled
 from bridge.ipc.message import DATA, DESCRIPTOR, HEADER, UNKNOWN
 from bridge.ipc.stream import Event
@@ -122,19 +122,30 @@ class TunnelStream(WorkerStream):
             self._want()
 
     def send(self, body: bytes, last: bool) -> bool:
-        """As `WorkerStream`; what does not fit a queue item but the window is sent in one message."""
+        """As `WorkerStream`; what does not fit a queue item but the window is sent in one message too."""
         tunnels, size = self._tunnels, len(body)
-        room, segment, under_way = tunnels.room - DESCRIPTOR.size, tunnels.segment, self._unacknowledged
-        if size <= tunnels.room or last or self._pending is not None:
+        if last or self._pending is not None:
             return super().send(body, last)
+        if size > tunnels.room:
+            return self._send_long(body)
+        self._unacknowledged = under_way = self._unacknowledged + size
+        flags = 0 if under_way * 2 < tunnels.window else self._ack_flag()
+        message = HEADER.pack(self._stream, DATA, flags, 0, size, 0, 0, 0) + body
+        if self.cancelled or tunnels.answer(self._stream, _RESPOND, message) == CANCELLED:
+            self.cancel()
+            raise StreamCancelled
+        return self._writable()
+
+    def _send_long(self, body: bytes) -> bool:
+        size, segment = len(body), self._tunnels.segment
         inline = size % segment.chunk_size  # mostly the head of a frame, for which a chunk would be too much
-        if inline > room:
+        if inline > self._tunnels.room - DESCRIPTOR.size:
             inline = 0
         first, got = NONE, 0
-        if inline < size <= segment.allowance(tunnels.window, under_way, asked=self._asked):
+        if inline < size <= segment.allowance(self._tunnels.window, self._unacknowledged, asked=self._asked):
             first, got = segment.claim(size - inline, size - inline)
         if not got:
-            return super().send(body, last)
+            return super().send(body, last=False)
         segment.write(first, memoryview(body)[inline:])
         self._unacknowledged += size
         header = HEADER.pack(self._stream, DATA, self._ack_flag(), 1, inline, 0, 0, 0)

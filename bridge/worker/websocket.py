@@ -78,7 +78,11 @@ class WebSocketCycle(Conversation):
         while not queue:
             if self._end is not None:
                 return dict(self._end)
-            await self._changed()
+            if self._waiter is not None and not self._waiter.done():
+                await self._changed()
+            else:
+                self._waiter = waiter = self._keepalive.loop.create_future()
+                await waiter
         message = queue.pop(0)
         self._ahead -= len(message)
         if not self._stream.eager:
