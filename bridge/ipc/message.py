@@ -17,8 +17,8 @@ fit inline travels in descriptors, with no inline bytes; where there are no chun
 
 A REQUEST with UPGRADE asks for a WebSocket and never has LAST. Answered with RESPONSE 101 it is a *tunnel*: BODY and
 DATA are the bytes behind the two heads as they come, frames and all. BODY with LAST is the client's FIN, DATA with LAST
-ends the connection, and so does ABORT. At most `tunnel_window` bytes of BODY are under way that no WANT has given back;
-of DATA, the window of any response. Any other answer is an ordinary response, and of the client nothing follows.
+ends the connection, and so does ABORT. In both directions at most `http.websocket.window` bytes are under way, which
+come back with WANT and WINDOW. Any other answer is an ordinary response, and of the client nothing follows.
 
 Every claimed stream ends with exactly one message from the worker that carries LAST or is an ABORT, also when the
 stream was cancelled: only then is the worker done with it, and its number may be used again.
@@ -66,8 +66,3 @@ HTTPS = 2  #: bit in `number` of a REQUEST: scheme https, else http
 UPGRADE = 4  #: bit in `number` of a REQUEST: it opens a WebSocket, and its handshake is right (RFC 6455, section 4.2.1)
 
 MAX_DESCRIPTORS = 64  #: more than that is refused: a message is bounded whatever its writer says
-
-
-def tunnel_window(window: int) -> int:
-    """Bytes of a client that may be under way in a tunnel, where `window` is that of a body."""
-    return min(window, 65536)

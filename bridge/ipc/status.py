@@ -2,8 +2,8 @@
 
 The router has one, and the workers of each application have one: whoever has mapped it can write all of it.
 
-Memory layout, in bytes: a header of 128 (magic "bridgeST", layout version, row count), then rows of 128, which
-are 16 words of 64 bits each. Words are written and read whole (an aligned 8-byte copy) and carry no ordering:
+Memory layout, in bytes: a header of 256 (magic "bridgeST", layout version, row count), then rows of 256, which
+are 32 words of 64 bits each. Words are written and read whole (an aligned 8-byte copy) and carry no ordering:
 good for counting and for heartbeats, never for handing anything over.
 
 The number of a row is the process's id in the links (router 1, workers from 2). A row survives its writer, and to
@@ -22,8 +22,8 @@ from bridge.errors import RemoteProtocolError
 from bridge.ipc.segment import create_memory, map_memory
 
 MAGIC = b"bridgeST"
-LAYOUT = 1
-ROW = 128  #: bytes
+LAYOUT = 2
+ROW = 256  #: bytes
 PERIOD = 1.0  #: seconds between two heartbeats of a worker
 _HEADER = Struct("<8sII")
 _MASK = (1 << 64) - 1
@@ -44,6 +44,9 @@ EXPIRED = 11  #: total of requests refused because no worker took them in time (
 TURNED_AWAY = 12  #: total of requests refused because too many waited (router)
 TIMED_OUT = 13  #: total of requests given up because the application took too long (router)
 REPEATED = 14  #: total of requests that another worker got when the one that was running them had died (router)
+WEBSOCKETS = 15  #: open now (router)
+WEBSOCKETS_OPENED = 16  #: total (router)
+WEBSOCKETS_REFUSED = 17  #: total of those refused because too many were open (router)
 
 
 class State(IntEnum):

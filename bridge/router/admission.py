@@ -17,6 +17,7 @@ from bridge.router.deadlines import Deadlines
 from bridge.router.line import Line
 from bridge.router.pace import Pace
 from bridge.router.tally import Tally
+from bridge.router.tunnels import Open, Tunnels
 from bridge.router.worker_port import WorkerPort
 
 
@@ -58,6 +59,7 @@ class Admission:
         self.line: Line[Waiting] = Line(settings.queue_timeout)
         self.pace = Pace(time.monotonic)
         self.tally = Tally(settings.name)
+        self.tunnels = Tunnels(settings.limits.websockets)  #: no requests any more
         self._requests = self.line.requests
         self._ended = 0  # requests, at the last look
         self._deadlines = Deadlines(self, settings.queue_timeout, settings.limits)
@@ -143,6 +145,17 @@ class Admission:
                 if self.pace.ended():
                     self._count()
                 self.pump()
+
+    def switched(self, tunnel: Open) -> None:
+        """The request of this stream has become a tunnel: there is room for another one."""
+        del self.exchanges[tunnel.stream]
+        self.tunnels.open(tunnel)
+        self.pump()
+
+    def tunnel_over(self, tunnel: Open) -> None:
+        """The tunnel has ended and the worker is done with it: as `finished`."""
+        if self.tunnels.pop(tunnel.stream, None) is not None:
+            self._slots.append(tunnel.stream & 0xFFFFFFFF)
 
     @property
     def waiting(self) -> int:

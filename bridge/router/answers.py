@@ -17,6 +17,7 @@ NO_BODY, LENGTH, CHUNKED, UNTIL_CLOSE = range(4)
 
 CONTINUE: Final = b"HTTP/1.1 100 Continue\r\n\r\n"
 LAST_CHUNK: Final = b"0\r\n\r\n"
+SWITCHED: Final = b"upgrade: websocket\r\nconnection: Upgrade\r\n"  #: lines of 101 (Switching Protocols)
 
 _PHRASES = {status.value: status.phrase for status in HTTPStatus} | {413: "Content Too Large", 414: "URI Too Long"}
 _BODILESS = frozenset({204, 304})
@@ -60,9 +61,9 @@ def response_head(status: int, block: bytes, lines: bytes, flags: int, server: b
     """The whole head of a response.
 
     Args:
-        status: 200 to 999.
+        status: 200 to 999, or 101.
         block: field lines of the worker; `framing.check_block` has passed them.
-        lines: see `framing_lines`.
+        lines: see `framing_lines`; for 101 `SWITCHED`.
         flags: DATE, SERVER = the block holds that field, so it is not added.
         server: value of the Server field.
         date: value of the Date field.
@@ -88,4 +89,6 @@ def canned(status: int, retry_after: int | None = None) -> tuple[bytes, bytes]:
     block = b"content-type: text/plain; charset=utf-8\r\n"
     if retry_after is not None:
         block += b"retry-after: %d\r\n" % retry_after
+    if status == 426:  # RFC 9110, section 15.5.22, and RFC 6455, section 4.2.2
+        block += SWITCHED + b"sec-websocket-version: 13\r\n"
     return block, body

@@ -9,17 +9,15 @@ from __future__ import annotations
 import asyncio
 import os
 from collections.abc import Callable
-from contextlib import ExitStack, closing
 
 from bridge import config
 from bridge.core import FULL, RING, publish
 from bridge.errors import PeerLost, RemoteProtocolError
 from bridge.ipc import handshake
-from bridge.ipc.doorbell import Doorbell
 from bridge.ipc.link import Link
 from bridge.ipc.message import HEADER
 from bridge.ipc.pool import SegmentPool
-from bridge.ipc.port import ROUTER, Geometry, Port
+from bridge.ipc.port import ROUTER, Geometry
 from bridge.ipc.record import LONGEST
 from bridge.ipc.segment import Segment
 from bridge.ipc.stream import Event, State
@@ -27,10 +25,11 @@ from bridge.router.admission import Admission, Waiting
 from bridge.router.ceiling import Ceiling
 from bridge.router.disk import Disk
 from bridge.router.generation import Generation
+from bridge.router.joining import make_port
 from bridge.router.turns import Turns
 from bridge.router.worker_port import WorkerPort
 
-SLOTS = 16384  #: tracking words: requests that may be published at once
+SLOTS = 16384  #: tracking words beside those of WebSockets: a number has 16 bits
 HEADS = 1 << 16  #: number of the first segment that holds heads
 WAITERS = 64  #: threads (WSGI) or workers (ASGI) that an application may have at least
 MOST_WAITERS = 65535  #: what a queue has room for
@@ -78,7 +77,7 @@ class Application(Admission):
         self.geometry = Geometry(
             item_size=memory.item_size,
             queue=memory.queue,
-            slots=SLOTS,
+            slots=SLOTS + settings.limits.websockets,
             waiters=waiters,
             chunk_size=memory.chunk_size,
             chunks=memory.chunks,
@@ -110,7 +109,7 @@ class Application(Admission):
             junk=memory.junk_fill,
         )
         self.workers: dict[int, WorkerPort] = {}
-        self.turns = Turns(self.loop, self.workers, self.exchanges)
+        self.turns = Turns(self.loop, self.workers, self.exchanges, self.tunnels)
         self.stir = self.turns.stir
         self.wake = self.turns.wake
         self._remains: dict[int, int] = {}  # number and process of who has left, and main has not seen their end
@@ -169,7 +168,7 @@ class Application(Admission):
         if number in self.workers:
             self.lose(self.workers[number])  # main gives a number again only when its process has ended
         try:
-            port, block, waiters = self._make_port(number, link)
+            port, block, waiters = make_port(number, link, self.geometry, self.memory, self._waiters, self._threads)
         except OSError as error:
             self.log.error("worker %d (pid %d) cannot be taken in: %s", number, pid, error)
             self._on_cut(number, "it could not be taken in")
@@ -188,25 +187,6 @@ class Application(Admission):
         finally:
             os.close(block)
         worker.start()
-
-    def _make_port(self, number: int, link: Link) -> tuple[Port, int, dict[int, Doorbell]]:
-        # A worker's port, the descriptor of its block, and its waiters. OSError: nothing of it is left, nor the link.
-        memory = self.memory
-        with ExitStack() as made:
-            made.callback(link.close)
-            waiters = self._waiters.take(self._threads)
-            made.callback(self._waiters.give_back, waiters)
-            if len(waiters) < self._threads:
-                raise OSError(f"no room for the threads of another worker of {self.settings.name!r}")
-            cells = memory.chunk_size, memory.chunks
-            segment = Segment.create(number, *cells, ROUTER, memfd=memory.memfd, junk=memory.junk_fill)
-            made.callback(segment.close)
-            bell, peer_bell = (made.enter_context(closing(Doorbell())) for _ in range(2))
-            bell.fileno()  # now, where it may fail
-            port, block = handshake.create_port(self.geometry, ROUTER, memfd=memory.memfd)
-            port.join(link, bell, peer_bell, segment)
-            made.pop_all()
-        return port, block, waiters
 
     def _announce(self, segment: Segment) -> None:
         for worker in list(self.workers.values()):
@@ -322,6 +302,8 @@ class Application(Admission):
             lost = stream in held if exchange.port is None else exchange.port is port
             if lost and exchange.worker_lost(held.get(stream, State.RUNNING)):
                 again.append(exchange)
+        for tunnel in self.tunnels.of(port):
+            tunnel.worker_lost()
         self._readmit(again)
         self._waiters.ring_all()  # the dead may have owed a ring to any of them
         self.pump()
@@ -371,11 +353,14 @@ class Application(Admission):
             self._on_cut(port.number, reason)
         for number, pid in list(self._remains.items()):
             self._end_remains(number, pid)  # it has seen the damage before us
-        published = dict(self.exchanges)
+        published, tunnels = dict(self.exchanges), list(self.tunnels.values())
         self.exchanges.clear()
+        self.tunnels.clear()
         self._generation.close()
         self._begin_generation(generation)
         again = [exchange for stream, exchange in published.items() if exchange.worker_lost(states[stream])]
+        for tunnel in tunnels:
+            tunnel.worker_lost()
         self._readmit(again)
         self._damaged = self._pumping = False
         self._count()

@@ -59,6 +59,7 @@ _match_first = re.compile(rb"\r\n?\Z|(?:\r\n)?" + _TOKEN).match
 _match_field = re.compile(rb"(" + _TOKEN + rb"+):[ \t]*(" + _VALUE + rb"*)\r").fullmatch
 _match_codings = re.compile(rb"(?:" + _TOKEN + rb"+[ \t]*,[ \t]*)+chunked", re.IGNORECASE).fullmatch
 _search_keep_alive = re.compile(rb"\nconnection:[ \t]*keep-alive[ \t]*\r", re.IGNORECASE).search
+_find_protocols = re.compile(rb"\nupgrade:([^\r]*)\r", re.IGNORECASE).findall
 _search_stray = re.compile(rb"(?<!\r)\n|\r(?!\n|\Z)|\0").search
 
 _match_block = re.compile(
@@ -87,6 +88,7 @@ class Framing:
         is_head: the method is HEAD: the response has no body.
         forwarded_for: value of X-Forwarded-For (several fields joined with ", "), None without.
         forwarded_proto: value of X-Forwarded-Proto, likewise.
+        upgrade: it asks for a WebSocket. Where that is not to be had it means what it means without.
     """
 
     size: int = 0
@@ -97,6 +99,7 @@ class Framing:
     is_head: bool = False
     forwarded_for: bytes | None = None
     forwarded_proto: bytes | None = None
+    upgrade: bool = False
 
 
 PLAIN: Final = Framing()  #: HTTP/1.1, no body, keep-alive: what nearly every request is
@@ -271,12 +274,20 @@ def _judge_fields(head: bytes, found: list[bytes], minor: int, *, is_head: bool,
         return Framing(keep_alive=keep_alive, minor=minor, is_head=is_head)
     size, chunked = _body(fields, minor, limits)
     expect = _expects(fields.get(b"expect"), minor) and size != 0
+    upgrade = False
     if b"connection" in fields:
-        options = {option.strip() for option in fields[b"connection"].lower().split(b",")}
+        options = _tokens(fields[b"connection"])
         keep_alive = b"close" not in options and (keep_alive or b"keep-alive" in options)
+        # A protocol behind a body, or of 1.0, is ignored (RFC 9110, section 7.8).
+        if b"upgrade" in options and minor and not size and head.startswith(b"GET "):
+            upgrade = b"websocket" in _tokens(b",".join(_find_protocols(head)))
     forwarded_for = fields.get(b"x-forwarded-for")
     forwarded_proto = fields.get(b"x-forwarded-proto")
-    return Framing(size, chunked, keep_alive, expect, minor, is_head, forwarded_for, forwarded_proto)
+    return Framing(size, chunked, keep_alive, expect, minor, is_head, forwarded_for, forwarded_proto, upgrade)
+
+
+def _tokens(value: bytes) -> set[bytes]:
+    return {token.strip() for token in value.lower().split(b",")}
 
 
 _SINGLE = frozenset({b"content-length", b"transfer-encoding", b"expect"})

@@ -19,8 +19,8 @@ PATIENCE = 0.002  #: seconds that a pause lasts before its socket is watched
 class Paused(Protocol):
     """A connection that is not read at the moment."""
 
-    def peer_closed(self) -> None:
-        """The client has closed at least its sending side."""
+    def peer_closed(self, *, reset: bool) -> None:
+        """The client has closed at least its sending side; `reset`: the connection is broken, for both sides."""
         ...
 
 
@@ -93,8 +93,8 @@ class Hangups:
         self._epoll.close()
 
     def _on_readable(self) -> None:
-        for fd, _ in self._epoll.poll(0):
+        for fd, events in self._epoll.poll(0):
             connection = self._watched.get(fd)
             if connection is not None:
                 self.forget(fd, connection)
-                connection.peer_closed()
+                connection.peer_closed(reset=bool(events & select.EPOLLERR))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable
 from typing import Any, Protocol
 
@@ -36,6 +37,21 @@ class Exchange(Protocol):
 
     def client_ready(self) -> None:
         """Everything written so far has left: `flushed` has become true."""
+        ...
+
+
+class Heir(Protocol):
+    """Who gets the socket of a connection that speaks HTTP no more."""
+
+    def take_over(self, service: Service, transport: asyncio.Transport, head: bytes, pending: bytes) -> None:
+        """The transport, which is flushed and read, is theirs now.
+
+        Args:
+            service: what all connections share.
+            transport: of the client.
+            head: is to be written at once.
+            pending: what has been read behind the request's head.
+        """
         ...
 
 

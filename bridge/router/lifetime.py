@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import asyncio
 import socket
+from dataclasses import replace
 from typing import Final
 
 from bridge.router.framing import PLAIN
@@ -23,7 +24,7 @@ HEAD, LENGTH_BODY, CHUNKED_BODY, WAIT, LINGER, CLOSED = range(6)
 NOT_BEGUN: Final = -1
 DONE: Final = -2
 
-_LINGER_TIME = 10.0  # seconds that a client gets to read an answer while it still sends
+LINGER_TIME = 10.0  #: seconds that a client gets to read an answer while it still sends
 _RESET = b"\1\0\0\0\0\0\0\0"  # struct linger {on, 0 seconds}: closing sends RST
 _USUAL_END = bytes(8)  # struct linger {off}: closing sends what there is, then FIN
 
@@ -80,6 +81,10 @@ class Lifetime(asyncio.BufferedProtocol):
         self.slot_due = NEVER
         self.flushed = True
 
+    def end_behind_this(self) -> None:
+        """Answer nothing behind the request that has just been read."""
+        self._framing = replace(self._framing, keep_alive=False)
+
     def abort(self) -> None:
         """Cut the connection, so that the client cannot take what it has for the whole response."""
         if self._state != CLOSED:
@@ -94,7 +99,7 @@ class Lifetime(asyncio.BufferedProtocol):
         self._send_by = self._service.wheel.clock() + self._service.http.send_timeout
         self._arm()
 
-    def peer_closed(self) -> None:
+    def peer_closed(self, *, reset: bool) -> None:  # noqa: ARG002 - however it has left
         """The client has left while its socket was paused (called by `hangup`)."""
         if self._reply != DONE:
             self._leave()
@@ -123,7 +128,7 @@ class Lifetime(asyncio.BufferedProtocol):
         if self._resets:
             self._set_resets(resets=False)
         if self._state == LINGER:
-            self._read_by = self._service.wheel.clock() + _LINGER_TIME
+            self._read_by = self._service.wheel.clock() + LINGER_TIME
             self._arm()
 
     def _set_resets(self, *, resets: bool) -> None:

@@ -10,14 +10,12 @@ import asyncio
 import gc
 import logging
 import os
-import resource
 import signal
 import socket
 import sys
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import replace
-from email.utils import formatdate
 from functools import partial
 from typing import Any
 
@@ -29,168 +27,14 @@ from bridge.ipc import parcel
 from bridge.ipc.link import Link, decode
 from bridge.ipc.port import ROUTER
 from bridge.ipc.signals import ignore
-from bridge.ipc.status import (
-    ACCEPTED,
-    ACTIVE,
-    CANCELLED,
-    CONNECTIONS,
-    ERRORS,
-    EXPIRED,
-    QUEUED,
-    REPEATED,
-    REQUESTS,
-    TIMED_OUT,
-    TURNED_AWAY,
-    Page,
-    Row,
-    State,
-)
-from bridge.router.access_log import AccessLog
+from bridge.ipc.status import Page, Row, State
 from bridge.router.application import Application
-from bridge.router.exchange import Exchange
-from bridge.router.forwarded import Trusted, is_https
-from bridge.router.framing import Framing
-from bridge.router.hangup import Hangups
 from bridge.router.http1 import Connection
 from bridge.router.listener import SocketFile
-from bridge.router.wheel import Wheel
+from bridge.router.service import Service, room_for_clients
 
-MOST_FILES = 1 << 20  #: open files that the router asks the kernel for, if its hard limit allows
-OWN_FILES = 32  #: files of the router itself, workers, listeners and segments not counted
-#: Files of a connection to WSGI: socket, request body, and response; or socket, file, duplicate of the socket.
-FILES_OF_ONE = 3
-#: Files of a worker without its threads' bells: link, two bells, what hears one, segment, and two mappings, for the
-#: segment and for the port's block: Python keeps a file for each.
-FILES_OF_WORKER = 7
 RETRY = 1.0  #: seconds
 DRAIN_LOOK = 0.05  #: seconds between two looks whether the last connection has ended
-
-
-def room_for_clients(settings: config.Settings) -> int:
-    """Raise the limit of open files as far as it may be raised, and say how many of them clients may cost.
-
-    Some files are kept back: a router without any could not take a new worker in, in whose place one has died.
-    """
-    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    most = MOST_FILES if hard == resource.RLIM_INFINITY else min(hard, MOST_FILES)
-    if soft != resource.RLIM_INFINITY and soft < most:
-        resource.setrlimit(resource.RLIMIT_NOFILE, (most, hard))
-    memory = settings.memory
-    own = OWN_FILES + 2 * len(settings.listeners)
-    for application in settings.applications.values():
-        limit = application.limits.shm or memory.limit
-        own += 2 * application.processes * (FILES_OF_WORKER + application.threads)  # there may be two generations
-        own += 2 * (limit // (memory.chunk_size * memory.chunks) * 9 // 8 + 2)  # a segment's, and its mapping's
-    return most - min(own, most * 3 // 4)
-
-
-class Service:
-    """What the connections of this router need, and the one place that knows all parts.
-
-    Args:
-        settings: of the whole server.
-        applications: run the requests.
-        row: this process's row of the status page.
-        most: open files that connections may cost.
-    """
-
-    def __init__(self, settings: config.Settings, applications: Mapping[str, Application], row: Row, most: int) -> None:
-        loop = asyncio.get_running_loop()
-        self.settings = settings
-        self.http = settings.http
-        self.applications = applications
-        self.row = row
-        self.connections: set[Connection] = set()
-        self.draining = False
-        self.wheel = Wheel(loop.time, loop.call_later)
-        self.hangups = Hangups(loop.add_reader, loop.remove_reader, loop.call_later)
-        self.call_soon = loop.call_soon
-        self.accepted = 0
-        self._most = most
-        self._crowded = False  # said that there are too many connections; not said again until there is room
-        self.server = f"Bridge/{__version__}".encode() if settings.http.server_version else b"Bridge"
-        self.trusted = Trusted(settings.forwarded_allow_ips)
-        self.access_log = AccessLog(settings.access_log) if settings.access_log else None
-        self.requests = 0
-        self.tick()
-
-    def tick(self) -> None:
-        """Make the Server and Date fields (RFC 9110, sections 10.2.4 and 6.6.1) of the second that begins."""
-        self.date = formatdate(time.time(), usegmt=True).encode()
-        self.fields = b"server: %b\r\ndate: %b\r\n" % (self.server, self.date)
-
-    def publish_counters(self) -> None:
-        """Write what has been counted to the status page (once a second: nobody reads it more often)."""
-        words = self.row.words
-        words[REQUESTS] = self.requests
-        applications = self.applications.values()
-        words[ACTIVE] = sum(len(application.exchanges) for application in applications)
-        words[QUEUED] = sum(application.waiting for application in applications)
-        words[CONNECTIONS] = len(self.connections)
-        words[ACCEPTED] = self.accepted
-        tallies = [application.tally for application in applications]
-        words[CANCELLED] = sum(tally.cancelled for tally in tallies)
-        words[ERRORS] = sum(tally.errors for tally in tallies)
-        words[EXPIRED] = sum(tally.expired for tally in tallies)
-        words[TURNED_AWAY] = sum(tally.turned_away for tally in tallies)
-        words[TIMED_OUT] = sum(tally.timed_out for tally in tallies)
-        words[REPEATED] = sum(tally.repeated for tally in tallies)
-
-    def admits(self) -> bool:
-        """Count a connection that was just accepted; False = it is one too many and has to be closed."""
-        self.accepted += 1
-        most, number = self._most, len(self.connections)
-        if number >= most // FILES_OF_ONE and any(each.interface != "asgi" for each in self.applications.values()):
-            most //= FILES_OF_ONE
-        if number < most:
-            if self._crowded and number < most * 9 // 10:
-                self._crowded = False
-            return True
-        if not self._crowded:
-            self._crowded = True
-            logging.getLogger("bridge").error(
-                "%d connections are open, as many as the limit of open files allows: more are closed at once", number
-            )
-        return False
-
-    def trusts(self, host: str) -> bool:
-        """Whether the forwarded headers of this peer are believed; an empty host is a unix socket's peer."""
-        return self.trusted.trusts(host)
-
-    def exchange(self, connection: Connection, head: bytes, framing: Framing, body: bytes, complete: bool) -> Exchange:
-        """Begin one request; see `router.http1.Service`."""
-        self.requests += 1
-        peer = connection.peer
-        https = False
-        if connection.trusted and (framing.forwarded_for or framing.forwarded_proto):
-            peer, https = self._forwarded(peer, framing)
-        exchange = Exchange(connection.destination, connection, peer + head, framing, https)
-        if self.access_log is not None:
-            exchange.on_over = self._log_exchange
-        exchange.begin(body, complete)
-        return exchange
-
-    def _forwarded(self, peer: bytes, framing: Framing) -> tuple[bytes, bool]:
-        https = bool(framing.forwarded_proto and is_https(framing.forwarded_proto))
-        client = self.trusted.client(framing.forwarded_for) if framing.forwarded_for else None
-        if client is not None:
-            _, _, server = peer.split(b"\0", 2)
-            peer = client.encode() + b"\x000\0" + server
-        return peer, https
-
-    def refused(self, connection: Connection, head: bytes, status: int) -> None:
-        """A request was answered without an exchange (access log only)."""
-        if self.access_log is not None:
-            self.access_log.line(_host(connection.peer), head, status, 0)
-
-    def _log_exchange(self, exchange: Exchange) -> None:
-        if self.access_log is not None:
-            peer, head = exchange.parts()
-            self.access_log.line(_host(peer), head, exchange.status, exchange.sent)
-
-
-def _host(peer: bytes) -> str:
-    return peer.partition(b"\0")[0].decode("latin-1")
 
 
 class Router:
@@ -335,6 +179,8 @@ class Router:
             await self._accept_rest(sock, make)
             sock.close()
         self._servers.clear()
+        if tunnels := sum(len(application.tunnels) for application in self._applications.values()):
+            self._log.info("the router ends: %d WebSockets are closed", tunnels)
         for connection in list(service.connections):
             connection.drain()
         while service.connections:  # noqa: ASYNC110 - once in a life; connections need not tell anybody

@@ -17,6 +17,7 @@ from bridge.router.answers import (
     LAST_CHUNK,
     LENGTH,
     NO_BODY,
+    SWITCHED,
     UNTIL_CLOSE,
     USUAL,
     canned,
@@ -24,6 +25,7 @@ from bridge.router.answers import (
     framing_lines,
     response_head,
 )
+from bridge.router.interface import Heir
 from bridge.router.lifetime import CHUNKED_BODY, DONE, HEAD, LENGTH_BODY, LINGER, NOT_BEGUN, WAIT, Lifetime
 from bridge.router.wheel import NEVER
 
@@ -158,6 +160,27 @@ class Responder(Lifetime):
             self._transport.write(b"%x\r\n%b\r\n%b" % (length, data, end))
         elif end:
             self._transport.write(end)
+
+    def switch(self, block: bytes, flags: int, heir: Heir) -> None:
+        """Answer with 101 (Switching Protocols): from then on the socket belongs to another, and this is over.
+
+        Args:
+            block: field lines that `framing.check_block` has passed.
+            flags: DATE, SERVER of `ipc.message`.
+            heir: gets the socket, the head to be written, and what the client has sent behind its request.
+
+        Raises:
+            LocalProtocolError: the response has begun before.
+        """
+        if self._reply != NOT_BEGUN or self._state != WAIT:
+            raise LocalProtocolError("101 in the middle of something else")
+        service, pending = self._service, bytes(self._pending)
+        self._resume()
+        self._end()
+        service.wheel.remove(self)
+        service.connections.discard(self)
+        head = response_head(101, block, SWITCHED, flags, service.server, service.date)
+        heir.take_over(service, self._transport, head, pending)
 
     def send_continue(self) -> None:
         """The application wants the body: tell a client that waits for 100 (Continue)."""

@@ -3,8 +3,8 @@
 A ring costs the worker a system call and both sides a switch, so the router keeps its sleeping bits clear while it is
 busy anyway: a request that is published, or a bell, begins a series of turns. Each turn follows behind the
 callbacks of one round of the loop, takes one batch from every worker, and is followed by another while anything was
-found or published and a worker still owes an answer. Only then are the sleeping bits set; what a worker sent in between
-is found by the look that `doze` takes after setting the bit.
+found or published and a worker still owes an answer or has a tunnel. Only then are the sleeping bits set; what a worker
+sent in between is found by the look that `doze` takes after setting the bit.
 """
 
 from __future__ import annotations
@@ -34,14 +34,18 @@ class Turns:
         loop: runs the turns.
         senders: the workers by number, as they come and go.
         owed: the requests that workers have yet to end.
+        tunnels: as long as there are any, workers speak when they like.
     """
 
-    __slots__ = ("_call_soon", "_owed", "_senders", "_turn", "dozing", "news")
+    __slots__ = ("_call_soon", "_owed", "_senders", "_tunnels", "_turn", "dozing", "news")
 
-    def __init__(self, loop: asyncio.AbstractEventLoop, senders: Mapping[int, Sender], owed: Sized) -> None:
+    def __init__(
+        self, loop: asyncio.AbstractEventLoop, senders: Mapping[int, Sender], owed: Sized, tunnels: Sized
+    ) -> None:
         self.dozing = True  #: no turn is due: every sleeping bit is set
         self.news = False  #: something was published since the last turn
         self._owed = owed
+        self._tunnels = tunnels
         self._call_soon = loop.call_soon
         self._senders = senders
         self._turn = self.turn
@@ -70,7 +74,7 @@ class Turns:
         try:
             for sender in list(self._senders.values()):
                 found += sender.take_batch()
-            busy = (found or self.news) and self._owed
+            busy = (found or self.news) and (self._owed or self._tunnels)
             self.news = False
             again = bool(busy) or not self._sleep()
         finally:

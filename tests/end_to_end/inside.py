@@ -16,8 +16,10 @@ from bridge import config
 from bridge.core import ChunkMap, Queue, Tracking
 from bridge.ipc.port import Geometry
 from bridge.ipc.segment import MAGIC
-from bridge.router.application import SLOTS, WAITERS
+from bridge.router import application
+from bridge.router.application import WAITERS
 
+SLOTS = application.SLOTS + config.Limits().websockets  #: tracking words
 _HEADER = Struct("<8sIIII")  # of a segment: magic, layout, number, bytes of a chunk, chunks
 _MAP = 64  # where the chunk map of a segment begins
 _STATE = 2  # of a cell: the byte that says what is in it; 0 = it is free

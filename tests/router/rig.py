@@ -13,11 +13,12 @@ from bridge import config
 from bridge.ipc import handshake
 from bridge.ipc.link import Link
 from bridge.ipc.message import HEADER, UNKNOWN
-from bridge.router.application import SLOTS, Application
+from bridge.router.application import Application
 from bridge.router.exchange import Exchange
 from bridge.router.framing import PLAIN, Framing
 from bridge.worker.attach import Attached
 from bridge.worker.stream import WorkerStream
+from bridge.worker.tunnel import TunnelStream
 
 PEER = b"192.0.2.7\x004711\x00192.0.2.1\x0080\n"
 HEAD = b"GET / HTTP/1.1\r\nHost: a\r\n\r\n"
@@ -142,6 +143,24 @@ class FakeConnection:
         return self.complete or self.aborted or self.refused is not None
 
 
+class Sink:
+    """What a WebSocket's stream tells beside its bytes."""
+
+    def __init__(self) -> None:
+        self.heard = False
+        self.left = False
+
+    def arrived(self, data: bytes) -> None:
+        """For those that want their bytes at once."""
+
+    def lost(self) -> None:
+        """The stream is cancelled, which it says itself."""
+
+    def leave(self) -> None:
+        """The router ends."""
+        self.left = True
+
+
 class Worker:
     """A worker's side: an `Attached`, and every stream that it has begun to run."""
 
@@ -154,6 +173,7 @@ class Worker:
         self.attached: Attached
         self._body = body
         self.limit = limit
+        self._window = rig.application.http.websocket.window
         self.link, theirs = Link.pair()
         rig.application.introduce(number, number + 1000, theirs)
 
@@ -162,8 +182,18 @@ class Worker:
         received = self.link.receive()
         assert received
         attachment = handshake.accept(self.link, "test", *received)
-        self.attached = Attached(attachment, self.limit, self._start, self._lost)
+        self.attached = Attached(attachment, self.limit, self._start, self._lost, self)
         self.attached.open()
+
+    @property
+    def window(self) -> int:
+        """Bytes of one WebSocket that may be under way, in each direction."""
+        return self._window
+
+    def start(self, stream: TunnelStream) -> None:
+        """A WebSocket begins, as any stream does."""
+        stream.sink = Sink()
+        self._start(stream)
 
     def _start(self, stream: WorkerStream) -> None:
         if self._body is None:
@@ -244,8 +274,8 @@ class Rig:
         await until(lambda: not any(worker.tasks for worker in self.workers))
         await until(lambda: not application.disk.jobs)
         await settle()
-        assert len(application._slots) == SLOTS
-        assert len(set(application._slots)) == SLOTS
+        assert not application.tunnels
+        assert sorted(application._slots) == list(range(application.geometry.slots))
         assert application.pool.busy() == application.heads.busy() == 0
         assert not application.pool._waiting
         for worker in self.workers:

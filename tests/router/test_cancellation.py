@@ -6,7 +6,6 @@ import pytest
 
 from bridge import config
 from bridge.ipc.stream import State
-from bridge.router.application import SLOTS
 from bridge.router.exchange import Exchange
 from bridge.router.framing import Framing
 from tests.router.rig import GEOMETRIES, HEAD, Rig, echo, pattern, run, settle, until, upload
@@ -25,7 +24,7 @@ def nothing_is_held(rig: Rig, exchange: Exchange) -> bool:
     """Whether its chunks, its tracking word and its place are free, and it is over."""
     application = rig.application
     assert application.pool.busy() == application.heads.busy() == 0
-    assert len(application._slots) == SLOTS
+    assert len(application._slots) == application.geometry.slots
     assert not application.exchanges
     assert not application.waiting
     return rig.over == [exchange]

@@ -41,6 +41,7 @@ def _described(request: dict[str, Any]) -> tuple[Any, ...]:
         request.get("is_head", False),
         request.get("forwarded_for"),
         request.get("forwarded_proto"),
+        request.get("upgrade", False),
     )
 
 
@@ -62,6 +63,7 @@ def _seen(client: Client) -> list[tuple[Any, ...]]:
                 framing.is_head,
                 framing.forwarded_for and framing.forwarded_for.decode(),
                 framing.forwarded_proto and framing.forwarded_proto.decode(),
+                framing.upgrade,
             )
         )
     return seen

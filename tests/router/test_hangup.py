@@ -46,10 +46,12 @@ class Paused:
 
     def __init__(self) -> None:
         self.closed = 0
+        self.reset = False
 
-    def peer_closed(self) -> None:
+    def peer_closed(self, *, reset: bool) -> None:
         """Count."""
         self.closed += 1
+        self.reset = reset
 
 
 @pytest.fixture

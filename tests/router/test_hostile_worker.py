@@ -7,7 +7,7 @@ import pytest
 from bridge import config
 from bridge.ipc import handshake
 from bridge.ipc.message import DATA, HEADER, LAST, RESPONSE
-from bridge.router import worker_port
+from bridge.router import worker_link, worker_port
 from tests.router.rig import NORMAL, TINY, Rig, echo, raw, run, settle, until
 
 
@@ -116,15 +116,15 @@ def test_a_flood_over_the_link(monkeypatch: pytest.MonkeyPatch) -> None:
         await until(lambda: rig.ready)
         port = rig.application.workers[worker.number]
         heard: list[int] = []
-        monkeypatch.setattr(worker_port, "decode", lambda *_: heard.append(1))
-        monkeypatch.setattr(worker_port, "read_attached", lambda *_: (0, "asgi"))
+        monkeypatch.setattr(worker_link, "decode", lambda *_: heard.append(1))
+        monkeypatch.setattr(worker_link, "read_attached", lambda *_: (0, "asgi"))
         monkeypatch.setattr(rig.application, "ready", lambda *_: None)
         monkeypatch.setattr(worker_port.WorkerPort, "draining", property(lambda _: False, lambda *_: None))
-        for _ in range(3 * worker_port.LINK_BATCH):
+        for _ in range(3 * worker_link.LINK_BATCH):
             worker.attached.port.link.send({"type": "anything"})
         port.on_link()
-        assert len(heard) == worker_port.LINK_BATCH
-        await until(lambda: len(heard) == 3 * worker_port.LINK_BATCH)
+        assert len(heard) == worker_link.LINK_BATCH
+        await until(lambda: len(heard) == 3 * worker_link.LINK_BATCH)
         await settle()
         assert not rig.cut
         await rig.close()

@@ -213,7 +213,7 @@ def test_client_that_leaves_while_paused() -> None:
     """The hang-up watch ends a paused connection."""
     client = asked(POST)
     client.connection.pause_body()
-    client.connection.peer_closed()
+    client.connection.peer_closed(reset=False)
     assert client.exchange.gone == 1
     assert client.transport.aborted
     assert not client.service.hangups.watched

@@ -1,0 +1,227 @@
+"""bridge.router.tunnel: the bytes of WebSockets, both ways."""
+
+from __future__ import annotations
+
+import asyncio
+
+import pytest
+
+from bridge import config
+from bridge.ipc.message import ACK, DATA
+from bridge.worker.stream import WorkerStream
+from tests.router.rig import GEOMETRIES, pattern, settle, until
+from tests.router.websockets import HANDSHAKE, Client, WebSockets, raw, run
+
+LARGE = pattern(300_000)
+
+
+@pytest.fixture(params=list(GEOMETRIES))
+def memory(request: pytest.FixtureRequest) -> config.Memory:
+    """Each test runs on the usual geometry and on the smallest."""
+    return GEOMETRIES[request.param]
+
+
+async def echo(stream: WorkerStream) -> None:
+    """Send everything back, to the client's FIN."""
+    while not stream.ended and not stream.cancelled:
+        if data := stream.take():
+            if not stream.send(data, False):
+                await stream.writable()
+        else:
+            await stream.readable()
+    if not stream.cancelled:
+        stream.send(b"", True)
+
+
+def _unread(stream: WorkerStream) -> int:
+    return sum(map(len, stream._parts or ()))
+
+
+def test_bytes_both_ways(memory: config.Memory) -> None:
+    """What is sent arrives, in order, from the bytes behind the handshake to those in front of FIN."""
+
+    async def test() -> None:
+        rig = WebSockets(memory)
+        client, stream = await rig.open(rig.worker(), b"early")
+        running = asyncio.create_task(echo(stream))
+        assert await client.read(5) == b"early"
+        for size in (1, 20, 5000, 20_000):
+            client.writer.write(LARGE[:size])
+            assert await client.read(size) == LARGE[:size]
+        client.writer.write(LARGE)
+        client.writer.write_eof()
+        assert await client.rest() == LARGE
+        await running
+        await rig.end(client, stream)
+
+    run(test())
+
+
+def test_many_at_the_same_time(memory: config.Memory) -> None:
+    """A queue that is full halts whoever wants to send, and none of them for ever."""
+
+    async def test() -> None:
+        rig = WebSockets(memory)
+        worker = rig.worker()
+        pairs = [await rig.open(worker) for _ in range(20)]
+        running = [asyncio.create_task(echo(stream)) for _, stream in pairs]
+
+        async def converse(client: Client) -> None:
+            client.writer.write(LARGE[:50_000])
+            assert await client.read(50_000) == LARGE[:50_000]
+            client.writer.write_eof()
+            assert await client.rest() == b""
+
+        await asyncio.gather(*running, *(converse(client) for client, _ in pairs))
+        for client, _ in pairs:
+            await client.close()
+        await rig.idle()
+        assert not rig.application.workers[worker.number].halted
+        await rig.close()
+
+    run(test())
+
+
+def test_a_worker_that_does_not_look(memory: config.Memory) -> None:
+    """As long as a worker takes nothing out of its queue at all, no more than one read of each socket waits."""
+
+    async def test() -> None:
+        rig = WebSockets(memory)
+        worker = rig.worker()
+        clients = [await rig.open(worker) for _ in range(4)]
+        port = rig.application.workers[worker.number].port
+        worker.attached._due = True  # no turn follows
+        for client, _ in clients:
+            client.writer.write(LARGE * 10)
+        await until(lambda: len(rig.service.hangups._watched) == len(clients))
+        pieces = -(-32768 // rig.application.room)
+        assert len(port.backlog) <= len(clients) * pieces
+        worker.attached._due = False
+        worker.attached.turn()
+        for client, stream in clients:
+            size = 0
+            while size < 10 * len(LARGE):
+                await stream.readable()
+                size += len(stream.take() or b"")
+            stream.abort()
+            await client.close()
+        await rig.idle()
+        await rig.close()
+
+    run(test())
+
+
+def test_an_application_that_does_not_read() -> None:
+    """At most a window is under way: then the client is not read, and others are."""
+
+    async def test() -> None:
+        rig = WebSockets()
+        worker = rig.worker()
+        client, stream = await rig.open(worker)
+        other, quick = await rig.open(worker)
+        client.writer.write(LARGE * 10)
+        await until(lambda: rig.service.hangups._watched)
+        await until(lambda: _unread(stream) == 65536)
+        await settle()
+        assert _unread(stream) == 65536
+        other.writer.write(b"hello")
+        await until(lambda: quick.take() == b"hello")
+        taken = b""
+        while len(taken) < 10 * len(LARGE):
+            await stream.readable()
+            taken += stream.take() or b""
+            assert _unread(stream) <= 65536
+        assert taken == LARGE * 10
+        quick.abort()
+        await other.close()
+        await rig.end(client, stream)
+
+    run(test())
+
+
+def test_a_client_that_does_not_read() -> None:
+    """The worker waits when a window of its bytes has not left, and goes on when they have."""
+
+    async def test() -> None:
+        rig = WebSockets()
+        client, stream = await rig.open(rig.worker())
+        sent = 5000
+        while stream.send(LARGE[:5000], False):
+            sent += 5000
+            await asyncio.sleep(0)
+        assert await client.read(sent) == LARGE[:5000] * (sent // 5000)
+        await stream.writable()
+        await rig.end(client, stream)
+
+    run(test())
+
+
+def test_what_is_idle_holds_nothing(memory: config.Memory) -> None:
+    """Between two messages there are no chunks, no timers, and no turns."""
+
+    async def test() -> None:
+        rig = WebSockets(memory)
+        worker = rig.worker()
+        client, stream = await rig.open(worker)
+        client.writer.write(LARGE[:60_000])
+        size = 0
+        while size < 60_000:
+            await stream.readable()
+            size += len(stream.take() or b"")
+        await until(lambda: rig.application.turns.dozing)
+        await until(lambda: rig.application.pool.busy() == 0)
+        assert rig.application.workers[worker.number].port.segment.chunks.busy() == 0
+        await rig.end(client, stream)
+
+    run(test())
+
+
+def test_it_is_no_request_any_more() -> None:
+    """A tunnel takes no place of a request, has no deadline, and is counted for itself."""
+
+    async def test() -> None:
+        rig = WebSockets(limits=config.Limits(run_timeout=0.05, timeout=0.05), queue_timeout=0.05)
+        client, stream = await rig.open(rig.worker())
+        application = rig.application
+        assert not application.exchanges
+        assert list(application.tunnels) == [stream._stream]
+        await asyncio.sleep(0.2)
+        client.writer.write(b"x")
+        await until(lambda: stream.take() == b"x")
+        await rig.end(client, stream)
+
+    run(test())
+
+
+def test_windows_come_back(memory: config.Memory) -> None:
+    """A worker that asks hears that its bytes have left, at once if they have."""
+
+    async def test() -> None:
+        rig = WebSockets(memory)
+        worker = rig.worker()
+        client, stream = await rig.open(worker)
+        stream._unacknowledged = 50
+        raw(worker, DATA, stream, ACK, bytes(50))
+        assert await client.read(50) == bytes(50)
+        await until(lambda: stream._unacknowledged == 0)
+        await rig.end(client, stream)
+
+    run(test())
+
+
+def test_the_handshake_in_pieces() -> None:
+    """A handshake that comes byte by byte is the same."""
+
+    async def test() -> None:
+        rig = WebSockets()
+        worker = rig.worker()
+        client = await rig.client(b"")
+        for byte in HANDSHAKE:
+            client.writer.write(bytes([byte]))
+            await asyncio.sleep(0)
+        stream = await rig.asked(worker)
+        stream.respond(101, b"", 0, 0, b"", False)
+        await client.head()
+        await rig.end(client, stream)
+
+    run(test())
