@@ -13,13 +13,15 @@ from bridge import __version__
 from bridge.config import Application
 from bridge.ipc import handshake
 from bridge.ipc.link import Link
-from bridge.ipc.message import LAST
+from bridge.ipc.message import BODY, DATA, LAST, RESPONSE
 from bridge.ipc.status import ROW, Row
 from bridge.worker.asgi_server import AsgiServer
 from bridge.worker.main_link import MainLink
 from bridge.worker.types import Receive, Scope, Send
+from tests.worker.test_attach_websockets import open_one, tell
 from tests.worker.test_wsgi_server import pass_on_the_offer, refused
-from tests.worker.thread_rig import PATIENCE, RouterSide, Side, until
+from tests.worker.thread_rig import PATIENCE, Message, RouterSide, Side, until
+from tests.worker.websocket_rig import closing
 
 
 class Worker:
@@ -29,6 +31,7 @@ class Worker:
         self.main, self.control = Link.pair()
         self.gate = threading.Event()
         self.began = threading.Semaphore(0)
+        self.events: list[Any] = []  # of a WebSocket
         row = Row(memoryview(bytearray(ROW)).cast("Q"))
         self.server = AsgiServer(Application(module="none"), MainLink(self.control), row, self.app)
         self.running = Side(self.server.run)
@@ -42,6 +45,10 @@ class Worker:
             await receive()
             await self.wait()
             await send({"type": "lifespan.shutdown.complete"})
+            return
+        if scope["type"] == "websocket":
+            await send({"type": "websocket.accept"})
+            self.events = [await receive(), await receive()]
             return
         await self.wait()
         await send({"type": "http.response.start", "status": 200, "headers": []})
@@ -107,6 +114,33 @@ def test_a_router_that_cannot_be_served(worker: Worker, caplog: pytest.LogCaptur
         worker.gate.set()
         assert worker.running.join() == 0
     assert "this worker leaves" in caplog.text
+
+
+def test_a_worker_that_leaves_closes_its_websockets(worker: Worker) -> None:
+    """All at once, with 1012; it waits for the client's part, and not for the graceful timeout."""
+    worker.gate.set()
+    with joined(worker) as side:
+        stream = open_one(side)
+        side.port.peer_bell.ring()
+        until(lambda: any(message.kind == RESPONSE for message in side.drain()))
+        assert worker.running.waits
+        worker.main.send({"type": "drain"})
+        sent: list[Message] = []
+
+        def has_sent(count: int) -> bool:
+            sent.extend(side.drain())
+            return len(sent) >= count
+
+        until(lambda: has_sent(1))
+        assert [(message.kind, message.flags) for message in sent] == [(DATA, 0)]
+        assert sent[0].payload[:4] == b"\x88" + bytes([len(sent[0].payload) - 2]) + (1012).to_bytes(2, "big")
+        tell(side, stream, BODY, 0, closing(1012))
+        side.port.peer_bell.ring()
+        until(lambda: has_sent(2))
+        assert (sent[1].kind, sent[1].flags, sent[1].payload) == (DATA, LAST, b"")
+        assert worker.running.join() == 0
+    assert [event["type"] for event in worker.events] == ["websocket.connect", "websocket.disconnect"]
+    assert worker.events[1]["code"] == 1012
 
 
 def test_an_offer_to_a_worker_that_leaves(worker: Worker) -> None:
