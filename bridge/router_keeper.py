@@ -102,7 +102,9 @@ class RouterKeeper(Supervised):
             self._owner.fail(BridgeError(f"the router ended before it served: {describe(status)}"))
         else:
             then = self.again(child)
-            log.error("the router (pid %d) ended: %s; %s", child.pid, describe(status), then)
+            log.error(
+                "the router (pid %d) ended: %s; %s; its connections went with it", child.pid, describe(status), then
+            )
 
     def not_started(self, error: OSError) -> None:
         """Give up if there was none before."""

@@ -249,7 +249,8 @@ class Routers:
             log.error("the router (pid %d) ended before it served: %s", pid, describe(status))
             return True
         pause = self._deaths.died(router.child.lived)
-        log.error("the router (pid %d) ended: %s; starting another", pid, describe(status))
+        then = "starting another; its connections went with it"
+        log.error("the router (pid %d) ended: %s; %s", pid, describe(status), then)
         self._loop.after(pause, self._start_again)
         return True
 
