@@ -61,7 +61,9 @@ class Growth:
         return sizes
 
     def _watch(self) -> None:
-        while not self._over.wait(0.1):
+        over = False
+        while not over:
+            over = self._over.wait(0.1)
             for pid, size in self._sizes().items():
                 self.peaks[pid] = max(self.peaks.get(pid, 0), size - self._before[pid])
 

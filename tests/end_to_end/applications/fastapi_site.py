@@ -7,7 +7,17 @@ import threading
 from collections.abc import AsyncIterator, Iterator
 from typing import Annotated, Any
 
-from fastapi import Body, Depends, FastAPI, Header, Request, Response
+from fastapi import (
+    Body,
+    Depends,
+    FastAPI,
+    Header,
+    Request,
+    Response,
+    WebSocket,
+    WebSocketDisconnect,
+    WebSocketException,
+)
 from fastapi.responses import StreamingResponse
 from pydantic import BaseModel
 
@@ -61,3 +71,17 @@ async def stream(count: int) -> Response:
             yield f"{number}\n"
 
     return StreamingResponse(lines(), media_type="text/plain")
+
+
+@app.websocket("/shops/{shop}/talk")
+async def talk(socket: WebSocket, shop: str, who: Annotated[str, Depends(caller)], limit: int = 3) -> None:
+    """Count what a caller says, up to a limit; nobody is refused before."""
+    if who == "nobody":
+        raise WebSocketException(4001, "who are you?")
+    await socket.accept()
+    try:
+        for number in range(limit):
+            await socket.send_json({"shop": shop, "who": who, "number": number, "said": await socket.receive_json()})
+    except WebSocketDisconnect:
+        return
+    await socket.close(4002, "enough")

@@ -21,8 +21,9 @@ from starlette.responses import (
     Response,
     StreamingResponse,
 )
-from starlette.routing import Mount, Route
+from starlette.routing import Mount, Route, WebSocketRoute
 from starlette.staticfiles import StaticFiles
+from starlette.websockets import WebSocket, WebSocketDisconnect
 
 
 @contextlib.asynccontextmanager
@@ -86,6 +87,27 @@ async def upload(request: Request) -> Response:
     return PlainTextResponse(str(size))
 
 
+async def talk(socket: WebSocket) -> None:
+    """Echo, and say how the client left; or refuse with a response."""
+    if "denied" in socket.query_params:
+        await socket.send_denial_response(JSONResponse({"why": "denied"}, 402))
+        return
+    await socket.accept("one" if "one" in socket.scope["subprotocols"] else None, [(b"x-own", b"yes")])
+    try:
+        while True:
+            message = await socket.receive()
+            if message["type"] == "websocket.disconnect":
+                raise WebSocketDisconnect(message["code"], message.get("reason"))
+            if message.get("text") == "who":
+                await socket.send_json({"path": socket.url.path, "state": socket.state.greeting})
+            elif message.get("text") is not None:
+                await socket.send_text(message["text"])
+            else:
+                await socket.send_bytes(message["bytes"])
+    except WebSocketDisconnect as left:
+        print(f"talk: left {left.code} {left.reason!r}", file=sys.stderr, flush=True)
+
+
 app = Starlette(
     lifespan=lifespan,
     middleware=[Middleware(GZipMiddleware, minimum_size=100000)],
@@ -98,6 +120,7 @@ app = Starlette(
         Route("/broken", broken),
         Route("/background", background),
         Route("/upload", upload, methods=["POST"]),
+        WebSocketRoute("/talk", talk),
         Route("/old", lambda _: RedirectResponse("/")),
         Mount("/static", StaticFiles(directory=Path(__file__).parent)),
     ],
