@@ -141,11 +141,10 @@ class Tunnel(asyncio.BufferedProtocol):
         """Send `count` bytes out of the memory that `get_buffer` gave to the worker."""
         if self._over or self._gone:
             return  # it is read only to be closed
-        port = self.port
         if count <= self._room:
             self._credit -= count
-            port.send(_pack(self.stream, BODY, 0, 0, count, 0, 0, 0) + self._memory[:count])
-            if self._credit <= 0 or port.port.backlog:
+            message = _pack(self.stream, BODY, 0, 0, count, 0, 0, 0) + self._memory[:count]
+            if not self.port.post(message) or self._credit <= 0:
                 self._pause()
         else:
             self._forward(self._memory[:count])
@@ -155,7 +154,7 @@ class Tunnel(asyncio.BufferedProtocol):
         port, room = self.port, self._room
         for start in range(0, len(data), room):
             piece = data[start : start + room]
-            port.send(_pack(self.stream, BODY, 0, 0, len(piece), 0, 0, 0) + piece)
+            port.post(_pack(self.stream, BODY, 0, 0, len(piece), 0, 0, 0) + piece)
         if self._credit <= 0 or port.port.backlog:
             self._pause()
 
@@ -228,13 +227,16 @@ class Tunnel(asyncio.BufferedProtocol):
         if port is not self.port:
             raise RemoteProtocolError(f"stream {self.stream:#x} belongs to another worker")
         if kind == DATA:
-            length = len(inline)
-            self._unacknowledged += length
-            if length and not self._gone:
-                self._sent += length
-                self._transport.write(inline)
-            if views is not None or flags or not self._flushed:
-                self._on_rare(flags, views)
+            if views is None:
+                length = len(inline)
+                self._unacknowledged += length
+                if length and not self._gone:
+                    self._sent += length
+                    self._transport.write(inline)
+            else:
+                self._write([inline, *views] if inline else views)
+            if flags or not self._flushed:
+                self._on_rare(flags)
         elif kind == WANT:
             self._credit = min(self._credit + size, self._application.http.websocket.window)
             self.queue_ready()
@@ -243,14 +245,18 @@ class Tunnel(asyncio.BufferedProtocol):
         else:
             raise RemoteProtocolError(f"message {kind} in a tunnel")
 
-    def _on_rare(self, flags: int, views: list[Any] | None) -> None:
+    def _write(self, pieces: list[Any]) -> None:
+        length = sum(map(len, pieces))
+        self._unacknowledged += length
+        if not self._gone:
+            self._sent += length
+            if self.port.held * CROWDED > self.port.port.segment.count:
+                pieces = [bytes(piece) for piece in pieces]  # clients that are slow must not hold what others need
+            self._transport.writelines(pieces)
+
+    def _on_rare(self, flags: int) -> None:
         if flags & FILE:
             raise RemoteProtocolError("a file in a tunnel")
-        for view in views or ():
-            self._unacknowledged += len(view)
-            if not self._gone:
-                self._sent += len(view)
-                self._transport.write(bytes(view) if self._is_crowded() else view)
         if flags & LAST:
             self._end()
             return
@@ -258,10 +264,6 @@ class Tunnel(asyncio.BufferedProtocol):
             raise RemoteProtocolError(f"{self._unacknowledged} bytes for a client that has not taken them")
         if flags & ACK and (self._flushed or self._gone):
             self._acknowledge()
-
-    def _is_crowded(self) -> bool:
-        # Clients that are slow must not hold what others need.
-        return self.port.held * CROWDED > self.port.port.segment.count
 
     def _acknowledge(self) -> None:
         size, self._unacknowledged = self._unacknowledged, 0

@@ -34,6 +34,8 @@ class Owner(Protocol):
     log: logging.Logger
     exchanges: dict[int, Any]
 
+    workers: dict[int, Any]
+
     @property
     def tunnels(self) -> Mapping[int, Any]:
         """Those that are open, by stream."""
@@ -220,7 +222,10 @@ class WorkerLink:
         except PeerLost:
             self.loop.call_soon(self.application.lose, self)
         except RemoteProtocolError as error:
-            self.loop.call_soon(self.application.cut, self, str(error))
+            self._cut_soon(error)
+
+    def _cut_soon(self, error: RemoteProtocolError) -> None:
+        self.loop.call_soon(self.application.cut, self, str(error))
 
     def _watch_link(self, blocked: bool) -> None:
         number = self.port.link.fileno()
