@@ -135,6 +135,8 @@ class Admission:
         line = self.tally.line(now, self.waiting, self.line.waited(now), stands=self.line.newest_first)
         if line:
             self.log.warning(line)
+        if line := self.tunnels.line(now):
+            self.log.warning("%r: %s", self.settings.name, line)
 
     def finished(self, exchange: Waiting) -> None:
         """The stream is over and the worker done with it: its number may be used again."""

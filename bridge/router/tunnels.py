@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Any, Protocol
 
+from bridge.router.tally import EVERY
+
 
 class Open(Protocol):
     """One of them: `router.tunnel.Tunnel`."""
@@ -37,6 +39,8 @@ class Tunnels(dict[int, Open]):
         self.refused = 0
         self._most = most
         self._asked = 0
+        self._said = 0  # of those refused
+        self._silent = 0.0  # until then
 
     def ask(self) -> bool:
         """A client asks for one; False = there are too many. Else `open` or `give_up` follows."""
@@ -45,6 +49,18 @@ class Tunnels(dict[int, Open]):
             return False
         self._asked += 1
         return True
+
+    def line(self, now: float) -> str:
+        """What is to be said in the log now about those that were refused; empty if nothing is, or was a moment ago.
+
+        Args:
+            now: seconds, monotonic.
+        """
+        new = self.refused - self._said
+        if not new or now < self._silent:
+            return ""
+        self._silent, self._said = now + EVERY, self.refused
+        return f"{new} WebSockets refused (503): {self._most} were open, which is limits.websockets"
 
     def give_up(self) -> None:
         """One that was asked for does not come to be."""
