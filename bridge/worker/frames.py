@@ -251,10 +251,8 @@ class Frames:
         elif not self._kind:
             raise ProtocolError("unexpected continuation frame")
         self._message += data
-        if len(self._message) > self._max_message:
-            raise PayloadTooBig(len(self._message), self._max_message)
         if self._utf8 is not None:
-            self._utf8.decode(data, frame.fin)
+            self._utf8.decode(data)  # what it is short of in the end is missed below
         if not frame.fin:
             return None
         whole, self._message = self._message, bytearray()

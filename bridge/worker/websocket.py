@@ -106,7 +106,7 @@ class WebSocketCycle(Conversation):
                     await self._stream.writable()
                     if self.phase == OVER:  # it ended while this waited, and perhaps before this was taken
                         raise StreamCancelled
-            elif self._end is not None and self.phase != DENYING:
+            elif self._end is not None:
                 raise StreamCancelled
             elif self.phase == CONNECTING and kind == "websocket.accept":
                 self._accept(message)

@@ -152,6 +152,7 @@ def test_what_waits_gives_no_credit() -> None:
             assert not tunnel.ended
             assert tunnel.take() == b"x" * 100
         assert (tunnel.take(), tunnel.ended) == (None, True)
+        assert side.drain() == []  # nothing more will come that it could be good for
 
     serve(test, openings)
 

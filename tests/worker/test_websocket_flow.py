@@ -39,7 +39,7 @@ class Idle:
             self.messages.append(message["text"])
 
 
-@pytest.mark.parametrize(("size", "most"), [(1000, 10), (40000, 100)], ids=["messages", "bytes"])
+@pytest.mark.parametrize(("size", "most"), [(1000, 10), (40000, 2)], ids=["messages", "bytes"])
 def test_an_application_that_does_not_receive_stops_its_client(size: int, most: int) -> None:
     """What is decoded ahead is bounded in number and in bytes; what lies behind gives no credit back until it is."""
     idle = Idle()
@@ -153,6 +153,7 @@ def test_a_silent_client_is_pinged() -> None:
             await asyncio.sleep(0.01)
         assert not client.sent
         assert await client.hears() == (PING, b"")
+        assert client.stream.sink._pings == 1  # type: ignore[attr-defined]
         assert await client.hears() == (PING, b"")
         client.say(closing(1000))
 
@@ -218,3 +219,55 @@ def test_nothing_is_looked_at_when_it_is_off() -> None:
         client.say(closing(1000))
 
     talk(echo, script, keepalive_interval=0, read_timeout=0, close_timeout=0.1)
+
+
+def test_a_client_that_does_not_read_is_not_pinged() -> None:
+    """What it would find in front of the ping is more than enough, and pings would pile up."""
+
+    async def script(client: Client) -> None:
+        await client.is_accepted()
+        client.full = True
+        while client.stream.sink._pings < 2:  # type: ignore[attr-defined]  # noqa: ASYNC110 - nobody tells
+            await asyncio.sleep(0.01)
+        assert not client.sent
+        client.full = False
+        client.say(closing(1000))
+
+    talk(echo, script, keepalive_interval=0.05, read_timeout=0)
+
+
+def test_a_closing_handshake_behind_messages_that_nobody_wants() -> None:
+    """When the application closes, what it has not received does not hide the client's close frame."""
+    busy = asyncio.Event()
+
+    async def target(scope: Scope, receive: Receive, send: Send) -> None:
+        await receive()
+        await send(ACCEPTED)
+        await busy.wait()
+
+    async def script(client: Client) -> None:
+        await client.is_accepted()
+        client.say(*[frame(TEXT, b"x")] * 5, closing(1000))
+        client.say(frame(TEXT, b"x"))
+        busy.set()
+        await client.ends()
+        assert not client.aborted
+
+    talk(target, script, max_queue=2)
+
+
+def test_what_is_over_is_not_looked_at() -> None:
+    """An application may go on for long after its client has left."""
+    idle = Idle()
+
+    async def script(client: Client) -> None:
+        await client.is_accepted()
+        idle.messages.append("stays")
+        client.say(closing(1000), frame(TEXT, b"x" * 1000))
+        client.say(frame(TEXT, b"y" * 1000))
+        assert client.stream.sink._frames._later == []  # type: ignore[attr-defined]
+        while len(client.sockets.keepalive):  # noqa: ASYNC110 - nobody tells
+            await asyncio.sleep(0.01)
+        idle.go_on.set()
+
+    talk(idle, script, close_timeout=0.1)

@@ -1,0 +1,156 @@
+"""Bytes → messages of a WebSocket, whole and byte by byte; what breaks the rules is refused as soon as it shows."""
+
+from __future__ import annotations
+
+import tracemalloc
+import zlib
+
+import pytest
+from websockets.frames import Frame, Opcode
+
+from bridge.errors import WebSocketError
+from bridge.worker.deflate import Deflate, agree
+from bridge.worker.frames import CLOSE, PING, Control, Frames, close, control
+from tests.worker.websocket_rig import BINARY, CONTINUATION, MASK, TEXT, closing, frame
+
+MOST = 70000
+
+
+def read(data: bytes, step: int = 0, most: int = MOST) -> list[str | bytes | Control]:
+    """All messages in these bytes, given in pieces of `step`."""
+    frames = Frames(most, most, None)
+    found = []
+    for start in range(0, len(data), step or len(data)):
+        frames.feed(data[start : start + (step or len(data))])
+        while (message := frames.next()) is not None:
+            found.append(message)
+    return found
+
+
+@pytest.mark.parametrize("step", [0, 1, 7, 1000])
+@pytest.mark.parametrize("size", [0, 1, 2, 125, 126, 127, 65535, 65536])
+def test_every_length_in_every_piece(size: int, step: int) -> None:
+    """However a message is cut on its way, and with whatever form of length."""
+    if size > 1000 and 0 < step < 1000:
+        step = 4001
+    data = bytes(number % 251 for number in range(size))
+    sent = frame(BINARY, data) + frame(TEXT, b"x" * size) + frame(PING, data[:100]) + frame(TEXT, b"end of it")
+    assert read(sent, step) == [data, "x" * size, Control(PING, data[:100]), "end of it"]
+
+
+@pytest.mark.parametrize("step", [0, 1])
+def test_a_message_in_the_middle_of_another(step: int) -> None:
+    """A fragment must be followed by its continuation, however innocent what comes looks (section 5.4)."""
+    with pytest.raises(WebSocketError, match="continuation") as caught:
+        read(frame(TEXT, b"one half", fin=False) + frame(TEXT, b"another message"), step)
+    assert caught.value.code == 1002
+
+
+@pytest.mark.parametrize(
+    "head",
+    [
+        b"\x82\xfe\x00\x7d",
+        b"\x82\xff\x00\x00\x00\x00\x00\x00\xff\xff",
+        b"\x82\xff\x80\x00\x00\x00\x00\x00\x00\x00",
+        b"\x02\xfe\x00\x01",
+    ],
+)
+def test_lengths_that_are_not_the_shortest(head: bytes) -> None:
+    """Section 5.2: the minimal number of bytes, and no highest bit."""
+    with pytest.raises(WebSocketError, match="not the shortest") as caught:
+        read(head + MASK + bytes(10))
+    assert caught.value.code == 1002
+
+
+@pytest.mark.parametrize(
+    ("head", "code"),
+    [
+        (b"\x83\x80", 1002),
+        (b"\x8b\x80", 1002),
+        (b"\xc1\xfe", 1002),
+        (b"\x89\xfe", 1002),
+        (b"\x09\x80" + MASK, 1002),
+        (b"\x81\x05", 1002),
+        (b"\x82\xff" + (1 << 20).to_bytes(8, "big"), 1009),
+        (frame(BINARY, bytes(MOST), fin=False) + b"\x80\x82", 1009),
+    ],
+)
+def test_what_is_wrong_with_a_head_is_said_before_the_payload_is_here(head: bytes, code: int) -> None:
+    """Nobody waits for what is refused anyhow."""
+    with pytest.raises(WebSocketError) as caught:
+        read(head)
+    assert caught.value.code == code
+
+
+def test_empty_fragments_cost_nothing() -> None:
+    """A client may send any number of them, or of fragments of a byte."""
+    frames = Frames(MOST, MOST, None)
+    frames.feed(frame(TEXT, b"", fin=False))
+    tracemalloc.start()
+    for _ in range(2000):
+        frames.feed(frame(CONTINUATION, b"", fin=False) + frame(CONTINUATION, b"x", fin=False))
+        assert frames.next() is None
+    assert tracemalloc.get_traced_memory()[0] < 20000
+    tracemalloc.stop()
+    frames.feed(frame(CONTINUATION))
+    assert frames.next() == "x" * 2000
+
+
+def test_pieces_of_a_long_message_are_joined_once() -> None:
+    """Not each time that another one has come."""
+    frames = Frames(1 << 22, 1 << 22, None)
+    data = frame(BINARY, bytes(1 << 21))
+    for start in range(0, len(data) - 1000, 1000):
+        frames.feed(data[start : start + 1000])
+        assert frames.next() is None
+    assert len(frames.rest) == 1000
+    frames.feed(data[-(len(data) % 1000 or 1000) :])
+    assert frames.next() == bytes(1 << 21)
+    assert frames.rest == b""
+
+
+def test_a_limit_of_nothing_is_one() -> None:
+    """Zlib takes 0 for no limit: when a message is as long as it may be, not one byte more is unpacked."""
+    agreed = agree("permessage-deflate", 12, 5)
+    assert agreed
+    deflate = Deflate(agreed)
+    packed = zlib.compressobj(wbits=-12)
+    bomb = packed.compress(bytes(50_000_000)) + packed.flush()
+    stored = b"\x00\xe8\x03\x17\xfc" + bytes(1000)  # a block as it is, which unpacks to 1000 bytes and ends there
+    deflate.room = 1000
+    assert len(deflate.decode(Frame(Opcode.TEXT, stored, fin=False, rsv1=True)).data) == 1000
+    deflate.room = 0
+    tracemalloc.start()
+    with pytest.raises(Exception, match="limit"):
+        deflate.decode(Frame(Opcode.CONT, bomb))
+    assert tracemalloc.get_traced_memory()[1] < 1_000_000
+    tracemalloc.stop()
+
+
+def test_a_byte_too_much() -> None:
+    """What fits the limit of what is unpacked at once may still be more than a message may have left."""
+    agreed = agree("permessage-deflate", 12, 5)
+    frames = Frames(2000, 1000, agreed)
+    stored = b"\x00\xe8\x03\x17\xfc" + bytes(1000)
+    frames.feed(frame(BINARY, stored, fin=False, rsv=4) + frame(CONTINUATION, b"\x00\x01\x00\xfe\xffx\x00"))
+    with pytest.raises(WebSocketError) as caught:
+        frames.next()
+    assert caught.value.code == 1009
+
+
+@pytest.mark.parametrize(("size", "head"), [(125, 2), (126, 4), (65535, 4), (65536, 10)])
+def test_what_goes_has_the_shortest_length(size: int, head: int) -> None:
+    """And no mask."""
+    data = Frames(MOST, MOST, None).binary(b"x" * size)
+    assert data == frame(BINARY, b"x" * size, mask=None)
+    assert len(data) == head + size
+
+
+def test_control_frames_that_go() -> None:
+    """A reason that is too long loses its end, between two characters."""
+    assert control(PING, b"x") == b"\x89\x01x"
+    assert close(1000) == b"\x88\x02\x03\xe8"
+    assert close(4000, "é" * 62) == b"\x88\x7c\x0f\xa0" + "é".encode() * 61
+    assert read(closing(4000, "é")) == [Control(CLOSE, b"\x0f\xa0\xc3\xa9", 4000, "é")]
+    with pytest.raises(ValueError, match="1006 is not a code"):
+        close(1006)
