@@ -46,7 +46,7 @@ RESPONSE = 16  #: response head, and body as far as it fits
 DATA = 17  #: more response body; LAST ends it
 WANT = 18  #: the application reads: `size` bytes of request body were consumed since the last WANT
 ABORT = 19  #: the response cannot be completed: the client must see it broken
-TAKEN = 20  #: the request head was copied out of its chunks
+TAKEN = 20  #: the request head was copied out of its chunks; in a tunnel, the oldest BODY that had some
 BATON = 21  #: work is left in the application's queue: ring its sleeper `number`
 SEGMENT = 22  #: a message has named segment `number`, which is not known here: send it over the link
 # both ways

@@ -1,8 +1,7 @@
 """A WebSocket as the router has it: bytes between one client and one worker, of which it reads none.
 
-What a read brings goes to the worker in queue items, in order; what the worker sends goes into the socket. At most
-`http.websocket.window` bytes are under way to the worker: without credit, and while the worker's queue is full, the
-socket is not read. A tunnel that says nothing costs nothing but itself.
+What the client sends is for `inflow`; here is what the worker sends, which goes into the socket as it comes, and how it
+all ends. A tunnel that says nothing costs nothing but itself.
 
 How one ends, from whichever side it begins:
 
@@ -17,42 +16,37 @@ How one ends, from whichever side it begins:
 from __future__ import annotations
 
 import asyncio
-import logging
 from collections.abc import Callable
 from typing import Any, Protocol
 
-from bridge import config
 from bridge.core import Tracking
 from bridge.errors import RemoteProtocolError
-from bridge.ipc.message import ABORT, ACK, BODY, CANCEL, DATA, FILE, HEADER, LAST, LEAVE, WANT
+from bridge.ipc.message import ABORT, ACK, BODY, CANCEL, DATA, FILE, HEADER, LAST, LEAVE, TAKEN, WANT
 from bridge.ipc.stream import Event, State
+from bridge.router import inflow
+from bridge.router.inflow import READ, Inflow
 from bridge.router.interface import Service
 from bridge.router.lifetime import LINGER_TIME
-from bridge.router.scratch import scratch
 from bridge.router.wheel import NEVER
 from bridge.router.worker_port import WorkerPort
 
 LEAVE_TIME = 5.0  #: seconds for the end of a tunnel when the router ends …
 HURRIED_LINGER_TIME = 1.0  #: … and then for the client's FIN
 CROWDED = 4  #: of a worker's memory, so many parts: with more than one on its way to clients, slow ones get copies
-_READ = 32768  # bytes taken from a socket at once
 _pack = HEADER.pack
 
 
-class Owner(Protocol):
+class Owner(inflow.Owner, Protocol):
     """What a tunnel needs from its application."""
 
-    room: int  #: payload bytes that fit a queue item
-    http: config.Http
     tracking: Tracking
     most_unacknowledged: int  #: bytes that a worker may send ahead of the client
-    log: logging.Logger
 
     def tunnel_over(self, tunnel: Any) -> None:
         """The worker is done with it."""
 
 
-class Tunnel(asyncio.BufferedProtocol):
+class Tunnel(Inflow):
     """See the head of the file.
 
     Args:
@@ -69,48 +63,29 @@ class Tunnel(asyncio.BufferedProtocol):
         "_application",
         "_closed",
         "_closing",
-        "_credit",
         "_end_by",
-        "_finished",
         "_flushed",
         "_gone",
-        "_memory",
         "_over",
-        "_paused",
-        "_room",
         "_send_by",
         "_sent",
-        "_service",
         "_taken",
-        "_transport",
         "_unacknowledged",
-        "_view",
         "deadline",
-        "port",
         "slot_due",
-        "stream",
     )
-
-    _service: Service
-    _transport: asyncio.Transport
 
     def __init__(
         self, application: Owner, port: WorkerPort, stream: int, closed: Callable[[int], None] | None = None
     ) -> None:
-        self.port = port
-        self.stream = stream
+        super().__init__(application, port, stream)
         self.deadline = NEVER
         self.slot_due = NEVER
         self._application = application
         self._closed = closed
-        self._memory, self._view = scratch(_READ)
-        self._room = application.room
-        self._credit = application.http.websocket.window  # bytes that may still be sent to the worker
-        self._finished = False  # the client has sent FIN
         self._gone = False  # the socket is not there any more, or not for this
         self._over = False  # the worker is done with it
         self._closing = False  # our FIN is on its way: only the client's is waited for
-        self._paused = False
         self._flushed = True
         self._unacknowledged = 0  # bytes of the worker whose window has not been given back
         self._sent = 0  # bytes given to the transport
@@ -132,37 +107,12 @@ class Tunnel(asyncio.BufferedProtocol):
 
     # From the client
 
-    def get_buffer(self, sizehint: int) -> memoryview:  # noqa: ARG002 - the loop's guess is not ours
-        """Memory for the bytes that the socket has."""
-        credit = self._credit
-        return self._view if credit >= _READ else self._view[:credit]
-
-    def buffer_updated(self, count: int) -> None:
-        """Send `count` bytes out of the memory that `get_buffer` gave to the worker."""
-        if self._over or self._gone:
-            return  # it is read only to be closed
-        if count <= self._room:
-            self._credit -= count
-            message = _pack(self.stream, BODY, 0, 0, count, 0, 0, 0) + self._memory[:count]
-            if not self.port.post(message) or self._credit <= 0:
-                self._pause()
-        else:
-            self._forward(self._memory[:count])
-
-    def _forward(self, data: bytes) -> None:
-        self._credit -= len(data)
-        port, room = self.port, self._room
-        for start in range(0, len(data), room):
-            piece = data[start : start + room]
-            port.post(_pack(self.stream, BODY, 0, 0, len(piece), 0, 0, 0) + piece)
-        if self._credit <= 0 or port.port.backlog:
-            self._pause()
-
     def eof_received(self) -> bool:
         """The client has closed its sending side; what the worker still sends may reach it."""
-        if self._over or self._gone:
+        if self._deaf:
             return False
         self._finished = True
+        self._tidy()
         self.port.send(_pack(self.stream, BODY, LAST, 0, 0, 0, 0, 0))
         return True
 
@@ -174,6 +124,8 @@ class Tunnel(asyncio.BufferedProtocol):
     def connection_lost(self, exc: Exception | None) -> None:  # noqa: ARG002 - whatever the reason
         """Let go of everything."""
         self._unwatch()
+        self._deaf = True
+        self._tidy()
         self._service.connections.discard(self)
         self._service.wheel.remove(self)
         if not self._gone:
@@ -182,7 +134,7 @@ class Tunnel(asyncio.BufferedProtocol):
         self._report()
 
     def _vanish(self) -> None:
-        self._gone = True
+        self._gone = self._deaf = True
         self._cancel()
         self._transport.abort()
 
@@ -238,8 +190,9 @@ class Tunnel(asyncio.BufferedProtocol):
             if flags or not self._flushed:
                 self._on_rare(flags)
         elif kind == WANT:
-            self._credit = min(self._credit + size, self._application.http.websocket.window)
-            self.queue_ready()
+            self._on_want(size)
+        elif kind == TAKEN:
+            self._on_taken()
         elif kind == ABORT:
             self._end()
         else:
@@ -276,6 +229,7 @@ class Tunnel(asyncio.BufferedProtocol):
     def _end(self) -> None:
         # The worker is done with it: the client gets what was written, and FIN.
         self._over = True
+        self._free()
         self._application.tunnel_over(self)
         if not self._gone:
             self._close()
@@ -286,7 +240,8 @@ class Tunnel(asyncio.BufferedProtocol):
     def _close(self) -> None:
         # Closing a socket that has unread bytes resets it, and the client would lose what it has not read yet.
         self._closing = True
-        self._credit = _READ
+        self._deaf, self._credit, self._long = True, READ, False
+        self._tidy()
         self._resume()
         if self._finished or not self._transport.can_write_eof():
             self._transport.close()
@@ -300,32 +255,6 @@ class Tunnel(asyncio.BufferedProtocol):
     def _linger(self) -> None:
         service = self._service
         self._end_by = service.wheel.clock() + (HURRIED_LINGER_TIME if service.draining else LINGER_TIME)
-
-    def _pause(self) -> None:
-        if not self._paused and not self._finished:
-            self._paused = True
-            self._transport.pause_reading()
-            self._service.hangups.watch(self._transport.get_extra_info("socket").fileno(), self)
-        if self.port.port.backlog:
-            self.port.halted[self] = None
-
-    def _resume(self) -> None:
-        if self._paused:
-            self._unwatch()
-            self._transport.resume_reading()
-
-    def _unwatch(self) -> None:
-        if self._paused:
-            self._paused = False
-            self._service.hangups.forget(self._transport.get_extra_info("socket").fileno(), self)
-
-    def queue_ready(self) -> None:
-        """There is room in the worker's queue, or credit: go on reading if there are both."""
-        if self._paused and self._credit > 0 and not self._gone:
-            if self.port.port.backlog:
-                self.port.halted[self] = None
-            else:
-                self._resume()
 
     def _report(self) -> None:
         if self._over and self._gone and self._closed is not None:

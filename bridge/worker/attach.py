@@ -20,7 +20,7 @@ from bridge.core import BATCH, BATON, CANCELLED, COUNT, FULL, LOST, STARVED, ans
 from bridge.errors import PeerLost, RemoteProtocolError
 from bridge.ipc.dispatcher import dispatch
 from bridge.ipc.handshake import Attachment, attached
-from bridge.ipc.message import ABORT, BODY, CANCEL, HEAD, HEADER, LAST, LEAVE, RECORD, WINDOW
+from bridge.ipc.message import ABORT, BODY, CANCEL, HEAD, HEADER, LAST, LEAVE, RECORD, TAKEN, WINDOW
 from bridge.ipc.message import BATON as BATON_MESSAGE
 from bridge.ipc.port import WAITER
 from bridge.ipc.stream import Event
@@ -228,6 +228,8 @@ class Attached:
                     parts = (stream, kind, flags, size, number, head, descriptors, inline)
                     self._link.park(unknown.number, self._on_message, *parts)
                     return
+                if isinstance(request, TunnelStream):
+                    self.send(HEADER.pack(stream, TAKEN, 0, 0, 0, 0, 0, 0))
             request.deliver(inline, bool(flags & LAST))
         elif kind == WINDOW:
             request.acknowledged(size)

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+from typing import Any
 
 import pytest
 
 from bridge import config
 from bridge.ipc.message import ACK, DATA
+from bridge.ipc.pool import SegmentPool
 from bridge.worker.stream import WorkerStream
 from tests.router.rig import GEOMETRIES, pattern, settle, until
 from tests.router.websockets import HANDSHAKE, Client, WebSockets, raw, run
@@ -171,6 +173,47 @@ def test_what_is_idle_holds_nothing(memory: config.Memory) -> None:
         await until(lambda: rig.application.turns.dozing)
         await until(lambda: rig.application.pool.busy() == 0)
         assert rig.application.workers[worker.number].port.segment.chunks.busy() == 0
+        await rig.end(client, stream)
+
+    run(test())
+
+
+@pytest.mark.parametrize("room", [True, False])
+def test_long_reads(monkeypatch: pytest.MonkeyPatch, *, room: bool) -> None:
+    """What is long goes into chunks as long as there are some to spare; what is short never does."""
+
+    async def test() -> None:
+        rig = WebSockets()
+        pool = rig.application.pool
+        claims: list[int] = []
+        claim = pool.claim
+
+        def spy(size: int, least: int, *, spare: bool = False) -> Any:
+            claims.append(size)
+            assert spare
+            return claim(size, least, spare=spare) if room else None
+
+        monkeypatch.setattr(SegmentPool, "claim", lambda _, *sizes, **how: spy(*sizes, **how))
+        client, stream = await rig.open(rig.worker())
+        running = asyncio.create_task(echo(stream))
+        for _ in range(10):
+            client.writer.write(LARGE[:5000])
+            assert await client.read(5000) == LARGE[:5000]
+        assert not claims
+        client.writer.write(LARGE)
+        assert await client.read(len(LARGE)) == LARGE
+        assert claims
+        await until(lambda: pool.busy() == 0)
+        client.writer.write(b"x")  # the first short one may find chunks, and gives them back
+        assert await client.read(1) == b"x"
+        if room:
+            claims.clear()
+        client.writer.write(b"y")
+        assert await client.read(1) == b"y"
+        assert not claims or not room
+        client.writer.write_eof()
+        assert await client.rest() == b""
+        await running
         await rig.end(client, stream)
 
     run(test())

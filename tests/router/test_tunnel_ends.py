@@ -69,6 +69,27 @@ def test_a_client_that_is_reset(*, paused: bool) -> None:
     run(test())
 
 
+def test_chunks_that_the_worker_has_not_copied() -> None:
+    """They are its own until it is done with the stream, although the client is gone."""
+
+    async def test() -> None:
+        rig = WebSockets()
+        worker = rig.worker()
+        client, stream = await rig.open(worker)
+        worker.attached._due = True  # no turn follows
+        client.writer.write(LARGE)
+        await until(rig.application.pool.busy)
+        client.reset()
+        await until(lambda: not rig.service.connections)
+        assert rig.application.pool.busy()
+        worker.attached._due = False
+        worker.attached.turn()
+        await until(lambda: stream.cancelled)
+        await rig.end(client, stream)
+
+    run(test())
+
+
 def test_the_end_that_the_worker_makes() -> None:
     """The client gets all bytes and FIN, no reset, although it goes on sending."""
 
