@@ -11,6 +11,7 @@ came before it.
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections.abc import Callable
 from functools import partial
 
@@ -143,6 +144,10 @@ class Conversation:
             self._fail(error.code, str(error))
         except StreamCancelled:
             pass  # `lost` was called
+        except Exception:
+            # Above this stands the turn in which all other streams get what has come for them.
+            logging.getLogger("bridge").exception("a WebSocket cannot be read")
+            self._fail(FAILED, "")
 
     def _has_all(self) -> None:
         """Everything that has come was decoded."""

@@ -60,7 +60,7 @@ def agree(offered: str, bits: int, memory_level: int) -> Agreed | None:
             continue
         try:
             answer, made = factory.process_request_params(parameters, [])
-        except NegotiationError:
+        except (NegotiationError, ValueError):  # older releases of the library try windows that zlib does not have
             continue
         return Agreed(
             build_extension([(name, answer)]),

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import random
 import tracemalloc
 import zlib
+from typing import Any
 
 import pytest
 from websockets.frames import Frame, Opcode
@@ -80,6 +82,41 @@ def test_what_is_wrong_with_a_head_is_said_before_the_payload_is_here(head: byte
     with pytest.raises(WebSocketError) as caught:
         read(head)
     assert caught.value.code == code
+
+
+def outcome(data: bytes, cuts: list[int]) -> list[Any]:
+    """The messages in `data`, cut at these places, and the code it ends with, if any."""
+    frames = Frames(3000, 2000, agree("permessage-deflate", 12, 5))
+    found: list[Any] = []
+    try:
+        for start, end in zip([0, *cuts], [*cuts, len(data)], strict=True):
+            frames.feed(data[start:end])
+            while (message := frames.next()) is not None:
+                found.append(message)
+    except WebSocketError as error:
+        found.append(error.code)
+    return found
+
+
+@pytest.mark.parametrize("seed", range(10))
+def test_any_bytes_in_any_pieces(seed: int) -> None:
+    """Frames by chance, some of them spoilt, mean the same however they are cut, and never raise anything else."""
+    chance = random.Random(seed)
+    payloads = [b"", b"hello world", b"\xff\xfe", "é€".encode() * 70, b"x" * 126, b"x" * 2000, b"x" * 2001, b"x" * 3001]
+    for _ in range(60):
+        data = bytearray()
+        for _ in range(chance.randrange(1, 6)):
+            opcode = chance.choice([CONTINUATION, TEXT, TEXT, BINARY, BINARY, CLOSE, PING, 10, 3])
+            payload, rsv = chance.choice(payloads), 0
+            if opcode in (TEXT, BINARY) and chance.random() < 0.5:
+                packed = zlib.compressobj(wbits=-12)
+                payload, rsv = packed.compress(payload) + packed.flush(zlib.Z_SYNC_FLUSH), 4
+            data += frame(opcode, payload, fin=chance.random() < 0.7, rsv=rsv, mask=chance.randbytes(4))
+        for _ in range(chance.choice([0, 0, 1, 3])):
+            data[chance.randrange(len(data))] = chance.randrange(256)
+        whole = outcome(bytes(data), [])
+        for pieces in (1, 2, 5, min(len(data) - 1, 300)):
+            assert outcome(bytes(data), sorted(chance.sample(range(1, len(data)), pieces))) == whole
 
 
 def test_empty_fragments_cost_nothing() -> None:

@@ -203,6 +203,21 @@ def test_an_exception_after_the_client_has_left_is_no_error(caplog: pytest.LogCa
     assert [record.levelname for record in caplog.records] == ["ERROR"]
 
 
+def test_a_mistake_of_the_decoder(monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -> None:
+    """It costs one connection: the worker goes on with what has come for others."""
+    recorder = Recorder()
+
+    async def script(client: Client) -> None:
+        await client.is_accepted()
+        monkeypatch.setattr("bridge.worker.frames.apply_mask", None)
+        client.say(frame(TEXT, b"hello you"))
+        assert (await client.hears_close())[0] == 1011
+
+    talk(recorder, script)
+    assert recorder.end == (1011, "")
+    assert "a WebSocket cannot be read" in caplog.text
+
+
 @pytest.mark.parametrize("answers", [True, False])
 def test_the_server_leaves(answers: bool) -> None:
     """All are told with 1012, the application at once; who takes no part in the handshake is cut."""
