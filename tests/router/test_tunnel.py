@@ -8,8 +8,9 @@ from typing import Any
 import pytest
 
 from bridge import config
-from bridge.ipc.message import ACK, DATA
+from bridge.ipc.message import ACK, DATA, WANT
 from bridge.ipc.pool import SegmentPool
+from bridge.router.tunnel import Tunnel
 from bridge.worker.stream import WorkerStream
 from tests.router.rig import GEOMETRIES, pattern, settle, until
 from tests.router.websockets import HANDSHAKE, Client, WebSockets, raw, run
@@ -113,29 +114,68 @@ def test_a_worker_that_does_not_look(memory: config.Memory) -> None:
     run(test())
 
 
-def test_an_application_that_does_not_read() -> None:
+@pytest.mark.parametrize("window", [65536, 10_000])
+def test_an_application_that_does_not_read(window: int) -> None:
     """At most a window is under way: then the client is not read, and others are."""
 
     async def test() -> None:
-        rig = WebSockets()
+        rig = WebSockets(http=config.Http(websocket=config.WebSocket(window=window)))
         worker = rig.worker()
         client, stream = await rig.open(worker)
         other, quick = await rig.open(worker)
         client.writer.write(LARGE * 10)
         await until(lambda: rig.service.hangups._watched)
-        await until(lambda: _unread(stream) == 65536)
+        await until(lambda: _unread(stream) == window)
         await settle()
-        assert _unread(stream) == 65536
+        assert _unread(stream) == window
         other.writer.write(b"hello")
         await until(lambda: quick.take() == b"hello")
         taken = b""
         while len(taken) < 10 * len(LARGE):
             await stream.readable()
             taken += stream.take() or b""
-            assert _unread(stream) <= 65536
+            assert _unread(stream) <= window
         assert taken == LARGE * 10
         quick.abort()
         await other.close()
+        await rig.end(client, stream)
+
+    run(test())
+
+
+def test_credit_that_was_not_given() -> None:
+    """A worker that says it has consumed more than it got, gets no more than a window for it."""
+
+    async def test() -> None:
+        rig = WebSockets()
+        worker = rig.worker()
+        client, stream = await rig.open(worker)
+        client.writer.write(LARGE * 10)
+        await until(lambda: _unread(stream) == 65536)
+        raw(worker, WANT, stream)
+        await until(lambda: _unread(stream) == 2 * 65536)
+        await settle()
+        assert _unread(stream) == 2 * 65536
+        await rig.end(client, stream)
+
+    run(test())
+
+
+def test_chunks_that_nothing_came_for() -> None:
+    """A loop that asks for memory behind a read that has filled it, and finds nothing to read, leaves none held."""
+
+    async def test() -> None:
+        rig = WebSockets()
+        client, stream = await rig.open(rig.worker())
+        (tunnel,) = rig.application.tunnels.values()
+        assert isinstance(tunnel, Tunnel)
+        client.writer.write(LARGE[:20_000])
+        await until(lambda: _unread(stream) == 20_000)
+        filled = tunnel.get_buffer(0)
+        tunnel.buffer_updated(len(filled))
+        assert len(tunnel.get_buffer(0)) > 0
+        await until(lambda: _unread(stream) == 20_000 + len(filled))
+        await until(lambda: rig.application.pool.busy() == 0)
         await rig.end(client, stream)
 
     run(test())
