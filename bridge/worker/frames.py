@@ -40,6 +40,7 @@ _PACKED_TEXT, _PACKED_BINARY = _TEXT | _RSV1, _BINARY | _RSV1
 _WHOLE = bytes(first in {_TEXT, _BINARY, _PACKED_TEXT, _PACKED_BINARY} for first in range(256))
 _OPCODES = {first: Opcode(first & 15) for first in range(256) if _WHOLE[first]}
 _BEGIN_PACKED = {_PACKED_TEXT, _PACKED_BINARY, _PACKED_TEXT - _FIN, _PACKED_BINARY - _FIN}
+_WORTH_A_VIEW = 8192  # bytes: to copy fewer costs less than the object that saves it
 _UTF8 = codecs.getincrementaldecoder("utf-8")
 _length16, _length64 = Struct("!H").unpack_from, Struct("!Q").unpack_from
 _pack16, _pack64 = Struct("!BBH").pack, Struct("!BBQ").pack
@@ -144,7 +145,8 @@ class Frames:
                     else:
                         self._needed = end - at
                         return None
-                    payload = apply_mask(data[start:end], data[start - 4 : start])
+                    masked = data[start:end] if size < _WORTH_A_VIEW else memoryview(data)[start:end]
+                    payload = apply_mask(masked, data[start - 4 : start])
                     if agreed:
                         deflate = self._context(agreed)
                         deflate.room = self._max_message
