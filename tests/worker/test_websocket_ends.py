@@ -140,6 +140,7 @@ def test_the_client_breaks_the_rules(sent: bytes, code: int) -> None:
         got, reason = await client.hears_close()
         assert (got, bool(reason), client.over) == (code, True, True)
         client.say(frame(TEXT, b"even more"))
+        assert client.stream.sink._frames._later == []  # type: ignore[attr-defined]
 
     talk(recorder, script, max_frame_size=100, max_message_size=120)
     assert recorder.messages == ["good"]

@@ -4,9 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import time
+from collections.abc import Callable
+from types import SimpleNamespace as Namespace
+from typing import Any
 
 import pytest
 
+from bridge import config
+from bridge.worker.keepalive import KeepAlive
 from bridge.worker.types import Receive, Scope, Send
 from tests.worker.one_request import turn
 from tests.worker.websocket_rig import (
@@ -271,3 +276,31 @@ def test_what_is_over_is_not_looked_at() -> None:
         idle.go_on.set()
 
     talk(idle, script, close_timeout=0.1)
+
+
+def test_a_worker_without_websockets_looks_at_nothing() -> None:
+    """There is a timer as long as there are sockets, and one for all of them."""
+
+    class Socket:
+        def look(self, now: float) -> None: ...
+        def leave(self) -> None: ...
+
+    async def main() -> None:
+        timers: list[Callable[[], None]] = []
+        loop: Any = asyncio.get_running_loop()
+        keepalive = KeepAlive(config.WebSocket(), loop)
+        keepalive.loop = Namespace(call_later=lambda _, step: timers.append(step), time=loop.time)  # type: ignore[assignment]
+        one, two = Socket(), Socket()
+        keepalive.add(one)
+        keepalive.add(two)
+        assert len(timers) == 1
+        timers.pop()()
+        keepalive.discard(one)
+        timers.pop()()
+        keepalive.discard(two)
+        timers.pop()()
+        assert timers == []
+        keepalive.add(one)
+        assert len(timers) == 1
+
+    asyncio.run(main())
