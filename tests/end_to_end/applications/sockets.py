@@ -109,6 +109,26 @@ async def pid(scope: Scope, receive: Receive, send: Send) -> None:
 
 
 @path
+async def hold(scope: Scope, receive: Receive, send: Send) -> None:
+    """Accept when the gate is open, then echo."""
+    say(scope, f"asked in {os.getpid()}")
+    await gate(scope)
+    await echo(scope, receive, send)
+
+
+@path
+async def doubt(scope: Scope, receive: Receive, send: Send) -> None:
+    """Wait for the client to give up before it was accepted, and accept it then."""
+    say(scope, "doubts")
+    await until_left(scope, receive)
+    try:
+        await send(dict(ACCEPT))
+    except OSError:
+        say(scope, "accept: OSError")
+        raise
+
+
+@path
 async def scope(scope: Scope, receive: Receive, send: Send) -> None:
     """Show the scope."""
     await send(dict(ACCEPT))
