@@ -97,6 +97,10 @@ def test_a_worker_that_is_killed() -> None:
         assert workers == set(server.workers)
         victim = min(workers)
         assert 8 <= sum(pid == victim for _, pid in clients) <= 32  # they are spread over both
+        os.kill(victim, signal.SIGSTOP)
+        for client, pid in clients:
+            if pid == victim:
+                client.send(text("x" * 200_000))  # more than is taken from the socket
         os.kill(victim, signal.SIGKILL)
         for client, pid in clients:
             if pid == victim:
