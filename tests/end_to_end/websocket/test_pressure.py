@@ -19,7 +19,7 @@ from tests.end_to_end.wire import Wire
 
 MIB = 1 << 20
 LIMIT = 32 * MIB  #: shared memory for bodies, each direction
-EACH = 320 * 1024  #: what a WebSocket may cost beside the shared memory and a few messages: parts, joined, unmasked
+EACH = 128 * 1024  #: what a WebSocket may cost beside the shared memory and a few messages: parts, joined, unmasked
 KERNEL = 12 * MIB  #: what the kernel may hold of one connection
 #: How many WebSockets, and bytes of a message; small ones take their time to fill what the kernel holds.
 CASES = [(200, 65536), (50, 1_000_000), (4, 100)]
