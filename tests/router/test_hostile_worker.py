@@ -6,7 +6,7 @@ import pytest
 
 from bridge import config
 from bridge.ipc import handshake
-from bridge.ipc.message import DATA, HEADER, LAST, RESPONSE
+from bridge.ipc.message import DATA, HEAD, HEADER, LAST, RESPONSE, TAKEN
 from bridge.router import worker_port
 from tests.router.rig import NORMAL, TINY, Rig, echo, raw, run, settle, until
 
@@ -47,6 +47,51 @@ def test_an_answer_to_what_nobody_has_claimed() -> None:
         assert not connection.ended
         rig.worker(echo)
         await connection.completed()
+        await rig.idle()
+        await rig.close()
+
+    run(test())
+
+
+def test_a_head_that_another_has_claimed() -> None:
+    """Who says that it has copied a head must be who has claimed it: its chunks stay until that one has."""
+
+    async def test() -> None:
+        rig = Rig()
+        liar = rig.worker()
+        await until(lambda: rig.ready)
+        liar.attached._accepting = False
+        head = b"GET / HTTP/1.1\r\nHost: a\r\nX: " + b"y" * NORMAL.item_size + b"\r\n\r\n"
+        connection, exchange = rig.request(head=head)
+        assert rig.application.heads.busy()
+        raw(liar, TAKEN, exchange.stream)
+        await until(lambda: rig.cut)
+        assert rig.cut == [(liar.number, f"stream {exchange.stream:#x} was not claimed by it")]
+        honest = rig.worker(echo)
+        await connection.completed()
+        assert honest.streams[0].head.endswith(head)
+        await rig.idle()
+        await rig.close()
+
+    run(test())
+
+
+def test_who_asks_for_a_head_again() -> None:
+    """The head of a request is sent once to who has claimed it: the router keeps no copies for who reads none."""
+
+    async def test() -> None:
+        rig = Rig()
+        worker = rig.worker()
+        await until(lambda: rig.ready)
+        _, exchange = rig.request()
+        await until(lambda: worker.streams)
+        raw(worker, HEAD, exchange.stream)
+        await until(lambda: rig.application.workers[worker.number].linked)
+        await settle()
+        assert not rig.cut
+        raw(worker, HEAD, exchange.stream)
+        await until(lambda: rig.cut)
+        assert rig.cut == [(worker.number, f"the head of stream {exchange.stream:#x} was asked for before")]
         await rig.idle()
         await rig.close()
 
