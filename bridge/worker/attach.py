@@ -293,12 +293,12 @@ class Attached:
 
     def _on_rare(self, stream: int, kind: int, number: int, inline: bytes) -> None:
         if kind == RECORD and not stream:
-            self._link.record(number, self._on_message)
+            self._link.record(number, self._on_message, self._headless.__contains__)
         elif kind == HEAD and (request := self._headless.pop(stream, None)) is not None:
             flags, size, version, pieces = request
             self._begin(stream, flags, size, version, inline, len(inline), pieces)
         elif kind == CANCEL and self._headless.pop(stream, None) is not None:
-            self.port.inbox.forget(stream)
+            self.port.inbox.drop(stream)
             self.give_up(stream, HEADER.pack(stream, ABORT, 0, 0, 0, 0, 0, 0))
         # Else it has ended here while the message was on its way.
 

@@ -92,12 +92,18 @@ class LoopLink:
             segment = self._segments.find(number, first, size)
         return segment.read(first, size)
 
-    def record(self, serial: int, handle: Handler) -> None:
-        """A marker has come: if a message is complete with its record, that goes to `handle`. Raises as `read`."""
+    def record(self, serial: int, handle: Handler, wanted: Callable[[int], bool]) -> None:
+        """A marker has come: if a message is complete with its record, that goes to `handle`. Raises as `read`.
+
+        Args:
+            serial: of the record.
+            handle: takes the message.
+            wanted: whether anybody waits for what comes over the link of a stream.
+        """
         inbox = self._port.inbox
         if serial not in inbox:
             self._read()
-        arrived = inbox.take(serial)
+        arrived = inbox.take(serial, wanted)
         if arrived is not None:
             close_all(arrived.files)  # a loop asks for none
             deliver(arrived.message, handle)

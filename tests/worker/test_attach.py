@@ -10,7 +10,8 @@ from collections.abc import Callable
 import pytest
 
 from bridge.ipc import handshake
-from bridge.ipc.message import ABORT, BODY, CANCEL, DESCRIPTOR, FILE, HEADER, LAST, SEGMENT
+from bridge.ipc.message import ABORT, BODY, CANCEL, DESCRIPTOR, FILE, HEAD, HEADER, LAST, SEGMENT
+from bridge.ipc.record import fragments
 from bridge.ipc.stream import Event, State
 from bridge.worker.asgi import AsgiApplication
 from bridge.worker.attach import Attached
@@ -18,6 +19,7 @@ from bridge.worker.scope import ScopeBuilder
 from bridge.worker.stream import WorkerStream
 from bridge.worker.types import Receive, Scope, Send
 from tests.ipc.test_link import few_files
+from tests.worker.test_long_heads import publish_linked
 from tests.worker.thread_rig import REQUESTS, RouterSide, pattern
 
 
@@ -85,6 +87,40 @@ def test_a_segment_that_has_not_come(shortage: bool) -> None:
             await look(lambda: len(started) == 2)
             assert started[0].take() == body
             assert side.tracking.state(first) == State.CLAIMED
+            router.close()
+
+        asyncio.run(test())
+
+
+def test_a_client_that_leaves_while_its_head_comes() -> None:
+    """The worker keeps nothing of a head that it gave up, and goes on with its router whatever was on the way."""
+    started: list[WorkerStream] = []
+    lost: list[Attached] = []
+    with RouterSide(join=False) as side:
+
+        async def test() -> None:
+            attachment = handshake.receive_offer(side.theirs, "1")
+            assert attachment
+            inbox = attachment.port.inbox
+            router = Attached(attachment, 4, started.append, lost.append)
+            number, message = publish_linked(side)
+            router.open()
+            await look(lambda: any(message.kind == HEAD for message in side.drain()))
+            first, second, third, _ = fragments(number, message, side.port.outbox.serial)
+            side.link.send_bytes(first[0])
+            side.port.send(first[1])
+            await look(lambda: inbox.held)
+            side.link.send_bytes(second[0])
+            router._link._on_readable()  # before the queue, in which a CANCEL is in front of the marker
+            side.cancel(number)
+            side.port.send(second[1])
+            await look(lambda: any(message.kind == ABORT for message in side.drain()))
+            side.link.send_bytes(third[0])
+            side.port.send(third[1])
+            side.publish()
+            side.port.peer_bell.ring()
+            await look(lambda: started)
+            assert (lost, inbox.held) == ([], 0)
             router.close()
 
         asyncio.run(test())
