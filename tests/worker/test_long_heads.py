@@ -8,9 +8,11 @@ from bridge.errors import StreamCancelled
 from bridge.ipc.message import ABORT, HEADER, LAST, LINKED, REQUEST
 from bridge.ipc.message import HEAD as HEAD_KIND
 from bridge.ipc.record import fragments
+from bridge.ipc.segment import Segment
 from tests.worker.thread_rig import HEAD, TINY, RouterSide, Side, until
 
 BLOCK = b"a: b\r\n"
+WAITING = 64 + 128  #: where in a segment stands whether somebody waits for chunks; see core/layout.h
 LONG = HEAD[:-2] + b"X: " + b"y" * 50_000 + b"\r\n\r\n"
 
 
@@ -122,3 +124,31 @@ def test_a_client_that_leaves_while_its_head_comes(early: int) -> None:
         assert inbox.held == 0
         stream.respond(200, BLOCK, 0, 0, b"", True)
         assert seat.next(stream) is None
+
+
+def test_chunks_that_a_long_head_has_claimed_in_vain(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A thread that found none, for another one held all of them for a moment, is told when they are free again."""
+    with RouterSide(TINY, threads=2) as side:
+        seats = [side.seat(index) for index in range(2)]
+        streams = [side.claimed(seat, head=HEAD[-24:]) for seat in seats]
+        changed = seats[0].router.changed
+        body = bytes(TINY.chunk_size * 3)
+
+        def place(segment: Segment, data: bytes, most: int) -> None:
+            first, got = segment.claim(TINY.chunks * TINY.chunk_size, TINY.chunks * TINY.chunk_size)
+            threads.append(Side(lambda: streams[1].respond(200, BLOCK, len(body), 0, body, True)))
+            until(lambda: segment.memory[WAITING])
+            with changed:  # it has looked once more after that, and sleeps
+                segment.release(first, segment.chunks_of(got))
+
+        threads: list[Side] = []
+        monkeypatch.setattr(Segment, "place", place)
+        threads.append(Side(lambda: streams[0].respond(200, b"x: " + b"y" * 60_000 + b"\r\n", 0, 0, b"", True)))
+
+        def over() -> bool:
+            side.drain()
+            return not any(thread.waits for thread in threads)
+
+        until(over)
+        for thread in threads:
+            thread.join()
