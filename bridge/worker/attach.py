@@ -140,6 +140,7 @@ class Attached:
 
     def _take(self) -> int:
         if self._link.parked and not self._link.go_on():
+            self.resume()  # the question for the segment may be among what waits for room
             self._leave_it()
             return 0
         incoming = self.port.incoming

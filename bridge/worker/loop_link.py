@@ -130,8 +130,6 @@ class LoopLink:
 
     def _on_readable(self) -> None:
         self._try(self._read)
-        if self.parked:
-            self._owner.schedule()
 
     def _read(self) -> None:
         while True:
@@ -147,6 +145,8 @@ class LoopLink:
                 self._port.inbox.put(data, fds)
             else:
                 self._segments.add(decode(data, fds), fds)
+                if self.parked:  # also when another message has looked for its own
+                    self._owner.schedule()
 
     def _on_files_lost(self, error: FilesLost) -> None:
         logging.getLogger("bridge").error("%s", error)

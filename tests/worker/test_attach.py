@@ -6,11 +6,12 @@ import asyncio
 import logging
 import time
 from collections.abc import Callable
+from typing import Any
 
 import pytest
 
 from bridge.ipc import handshake
-from bridge.ipc.message import ABORT, BODY, CANCEL, DESCRIPTOR, FILE, HEAD, HEADER, LAST, SEGMENT
+from bridge.ipc.message import ABORT, BATON, BODY, CANCEL, DESCRIPTOR, FILE, HEAD, HEADER, LAST, SEGMENT
 from bridge.ipc.record import fragments
 from bridge.ipc.stream import Event, State
 from bridge.worker.asgi import AsgiApplication
@@ -20,7 +21,7 @@ from bridge.worker.stream import WorkerStream
 from bridge.worker.types import Receive, Scope, Send
 from tests.ipc.test_link import few_files
 from tests.worker.test_long_heads import publish_linked
-from tests.worker.thread_rig import REQUESTS, RouterSide, pattern
+from tests.worker.thread_rig import REQUESTS, TINY, RouterSide, pattern
 
 
 def test_a_body_in_a_file_is_not_an_empty_one(caplog: pytest.LogCaptureFixture) -> None:
@@ -87,6 +88,58 @@ def test_a_segment_that_has_not_come(shortage: bool) -> None:
             await look(lambda: len(started) == 2)
             assert started[0].take() == body
             assert side.tracking.state(first) == State.CLAIMED
+            router.close()
+
+        asyncio.run(test())
+
+
+def test_a_segment_that_another_message_has_found(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A message that waits for a segment goes on although it was the next one, which names it too, that read it."""
+    started: list[WorkerStream] = []
+    bodies = [pattern(5000), pattern(6000)]
+    with RouterSide(join=False) as side:
+
+        async def test() -> None:
+            attachment = handshake.receive_offer(side.theirs, "1")
+            assert attachment
+            router = Attached(attachment, 4, started.append, lambda _: None)
+            park = router._link.park
+
+            def park_and_answer(*parts: Any) -> None:
+                park(*parts)
+                side.announce()  # as a router that hears it at once
+
+            monkeypatch.setattr(router._link, "park", park_and_answer)
+            router._appetite.requests = len(bodies)
+            router.open()
+            attachment.port.bell.hush()  # it has rung at the beginning, for nothing
+            for body in bodies:
+                side.publish(body=body)
+            side.port.peer_bell.ring()
+            await look(lambda: len(started) == 2)
+            assert {stream.take() for stream in started} == set(bodies)
+            router.close()
+
+        asyncio.run(test())
+
+
+def test_a_segment_is_asked_for_as_soon_as_there_is_room() -> None:
+    """A worker whose queue to the router is full asks when the router has read some of it."""
+    started: list[WorkerStream] = []
+    with RouterSide(TINY, join=False) as side:
+
+        async def test() -> None:
+            attachment = handshake.receive_offer(side.theirs, "1")
+            assert attachment
+            while attachment.port.send(HEADER.pack(0, BATON, 0, 0, 0, 0, 0, 0)):
+                pass
+            router = Attached(attachment, 4, started.append, lambda _: None)
+            side.publish(body=pattern(200))
+            router.open()
+            await look(lambda: router._link.parked)
+            await look(lambda: any(message.kind == SEGMENT for message in side.drain()))
+            side.announce()
+            await look(lambda: started)
             router.close()
 
         asyncio.run(test())
