@@ -119,7 +119,7 @@ class Application(Admission):
         self._ceiling = Ceiling()
         self._most = 0  # `_room`, if there were no ceiling
         self._ahead = 0  # requests that lie ready
-        self.largest_head = LONGEST - HEADER.size  # bytes
+        self.largest_head = LONGEST - HEADER.size  # bytes, of requests and of responses
 
     def _begin_generation(self, generation: Generation) -> None:
         self._generation = generation

@@ -130,6 +130,9 @@ class Exchange(Endings):
         if self._responding:
             raise RemoteProtocolError("a second response head")
         if head > len(inline) and views:
+            # It is copied out of the worker's memory, so whoever may send more of that could fill ours.
+            if sum(map(len, views)) > self.application.largest_head:
+                raise RemoteProtocolError("a response head that is too long")
             inline += b"".join(bytes(view) for view in views)
             views = None
         block = inline[:head]

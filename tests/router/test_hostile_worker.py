@@ -6,7 +6,9 @@ import pytest
 
 from bridge import config
 from bridge.ipc import handshake
-from bridge.ipc.message import DATA, HEAD, HEADER, LAST, RESPONSE, TAKEN
+from bridge.ipc.message import DATA, DESCRIPTOR, HEAD, HEADER, LAST, RESPONSE, TAKEN
+from bridge.ipc.record import LONGEST
+from bridge.ipc.stream import Event
 from bridge.router import worker_port
 from tests.router.rig import NORMAL, TINY, Rig, echo, raw, run, settle, until
 
@@ -93,6 +95,31 @@ def test_who_asks_for_a_head_again() -> None:
         await until(lambda: rig.cut)
         assert rig.cut == [(worker.number, f"the head of stream {exchange.stream:#x} was asked for before")]
         await rig.idle()
+        await rig.close()
+
+    run(test())
+
+
+@pytest.mark.parametrize("size", [LONGEST - HEADER.size, LONGEST - HEADER.size + 1], ids=["the longest", "longer"])
+def test_a_response_head_in_chunks(size: int) -> None:
+    """What is copied out of a worker's memory is as long as a head may be, and no longer."""
+
+    async def test() -> None:
+        rig = Rig()
+        worker = rig.worker()
+        await until(lambda: rig.ready)
+        connection, exchange = rig.request()
+        await until(lambda: worker.streams)
+        segment = worker.attached.segment
+        first, _ = segment.claim(size, size)
+        segment.write(first, b"x: y\r\n" + b"z" * (size - 6))
+        fixed = RESPONSE, LAST, 1, 0, size - 6, 200, 6
+        piece = DESCRIPTOR.pack(segment.number, first, size)
+        worker.attached.answer(exchange.stream, Event.FINISH, HEADER.pack(exchange.stream, *fixed) + piece)
+        await until(lambda: connection.ended)
+        assert connection.complete == (size == LONGEST - HEADER.size)
+        reasons = [reason for _, reason in rig.cut]
+        assert reasons == ([] if connection.complete else ["a response head that is too long"])
         await rig.close()
 
     run(test())
