@@ -95,8 +95,7 @@ class Endings(Request):
             return False
         if not self._gone and self.port is None and state in (State.QUEUED, State.CLAIMED):
             # It has not said a word, so whatever there is of the body is still here.
-            self.application.finished(self)
-            self.stream = 0
+            self.application.take_back(self)
             return True
         if not self._gone and self._may_repeat():
             self._repeat()
@@ -121,9 +120,8 @@ class Endings(Request):
     def _repeat(self) -> None:
         application = self.application
         application.tally.repeated += 1
-        application.finished(self)
+        application.take_back(self)
         self._repeated = True
-        self.stream = 0
         self.port = None
         if self._upload is not None:
             self._upload.port = None
