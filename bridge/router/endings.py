@@ -80,6 +80,8 @@ class Endings(Request):
             self.application.leave(self)
             self._end()
             return
+        if self._upload is not None:
+            self._upload.stop()
         tracking = self.application.tracking
         state = tracking.move(self.stream, Event.CANCEL)
         if state == State.CANCELLED:
