@@ -225,6 +225,7 @@ class Application(Admission):
         port.interface = interface
         if limit > 0 and interface != self.interface:
             self.interface = interface
+            self._ceiling = Ceiling()  # what loops have not taken says nothing about threads
             for exchange in list(self._requests):
                 exchange.decide()
         if interface == "asgi":
