@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import asyncio
 import socket
-from typing import Final
+from typing import Any, Final
 
 from bridge.router.framing import PLAIN
 from bridge.router.interface import Exchange, Service
@@ -41,6 +41,7 @@ class Lifetime(asyncio.BufferedProtocol):
         "_exchange",
         "_framing",
         "_keep_alive",
+        "_kept",
         "_lacking",
         "_paused",
         "_pending",
@@ -74,11 +75,17 @@ class Lifetime(asyncio.BufferedProtocol):
         self._keep_alive = True
         self._resets = False  # closing sends RST
         self._unsent = 0  # bytes that would wait now if the client had taken none since the last look
+        self._kept = 0  # bytes of our own memory that have waited since the client took everything
         self._read_by = NEVER
         self._send_by = NEVER
         self.deadline = NEVER
         self.slot_due = NEVER
         self.flushed = True
+
+    @property
+    def crowded(self) -> bool:
+        """Whether so much of this process's memory waits for slow clients that more of it should wait elsewhere."""
+        return self._service.kept > self._service.most_kept
 
     def abort(self) -> None:
         """Cut the connection, so that the client cannot take what it has for the whole response."""
@@ -140,6 +147,17 @@ class Lifetime(asyncio.BufferedProtocol):
         self.deadline = deadline = min(self._read_by, self._send_by)
         if deadline < self.slot_due:
             self._service.wheel.put(self)
+
+    def _keep(self, data: Any) -> None:
+        # Behind others that the client has not taken. What lies in shared memory is counted there.
+        if data.__class__ is bytes:
+            size = len(data)
+            self._kept += size
+            self._service.kept += size
+
+    def _keep_nothing(self) -> None:
+        self._service.kept -= self._kept
+        self._kept = 0
 
     def _pause(self) -> None:
         if not self._paused:

@@ -53,6 +53,7 @@ from bridge.router.framing import Framing
 from bridge.router.hangup import Hangups
 from bridge.router.http1 import Connection
 from bridge.router.listener import SocketFile
+from bridge.router.outflow import CROWDED
 from bridge.router.wheel import Wheel
 
 MOST_FILES = 1 << 20  #: open files that the router asks the kernel for, if its hard limit allows
@@ -101,6 +102,8 @@ class Service:
         self.applications = applications
         self.row = row
         self.connections: set[Connection] = set()
+        self.kept = 0
+        self.most_kept = settings.memory.limit // CROWDED
         self.draining = False
         self.wheel = Wheel(loop.time, loop.call_later)
         self.hangups = Hangups(loop.add_reader, loop.remove_reader, loop.call_later)
