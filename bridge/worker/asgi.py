@@ -78,6 +78,8 @@ class RequestCycle:
         application = self._application
         stream = self._stream
         try:
+            if application.factory:
+                await asyncio.sleep(0)
             if not stream.begin():
                 return
             scope = application.build(stream.head, stream.number)
@@ -264,9 +266,11 @@ class AsgiApplication:
         self._held: list[RequestCycle] = []
         self._loop = loop
         self._grace = None if grace is None else Grace(self.tasks, grace, loop)
-        # The loop's create_task does the same, slower; one that somebody has given a task factory is respected.
+        #: somebody has given the loop a task factory, which may begin a task before it is known here
+        self.factory = loop.get_task_factory() is not None
+        # The loop's create_task does the same, slower.
         self._task: Callable[[Coroutine[Any, Any, None]], asyncio.Task[None]] = (
-            loop.create_task if loop.get_task_factory() else partial(asyncio.Task, loop=loop, name="request")
+            loop.create_task if self.factory else partial(asyncio.Task, loop=loop, name="request")
         )
 
     def start(self, stream: Stream) -> None:
