@@ -128,6 +128,8 @@ class RequestCycle:
                     await self._stream.writable()
             elif kind == "http.response.start" and self.phase == START:
                 self._hold(message)
+            elif self._stream.cancelled:
+                raise StreamCancelled("whatever it is that has no place here")
             else:
                 raise RuntimeError(self._misplaced(kind))
         except StreamCancelled:
@@ -173,7 +175,12 @@ class RequestCycle:
                 body = b""
             if last:
                 self.phase = OVER
-            return not (body or last) or self._stream.send(body, last)
+            elif not body:
+                # Nothing is to be sent, but who sends events to a HEAD must hear of its end as with a GET.
+                if self._stream.cancelled:
+                    raise StreamCancelled("before an empty piece")
+                return True
+            return self._stream.send(body, last)
         self.phase = OVER if last else OPEN
         size = self._size
         if self._bodiless:
