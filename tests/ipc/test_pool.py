@@ -50,6 +50,24 @@ def pool() -> Iterator[SegmentPool]:
     pool.close()
 
 
+def test_what_is_said_of_a_machine_without_memory(
+    pool: SegmentPool, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """It is said once, however many ask, and once more when there was some in between."""
+
+    def fail(*_: object, **__: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Segment, "create", fail)
+        assert [pool.claim(64, 64) for _ in range(5)] == [None] * 5
+    assert caplog.text.count("No space left") == 1
+    assert pool.claim(256, 256)
+    monkeypatch.setattr(Segment, "create", fail)
+    assert [pool.claim(64, 64) for _ in range(5)] == [None] * 5
+    assert caplog.text.count("No space left") == 2
+
+
 def test_the_pool_grows_up_to_its_limit() -> None:
     """A segment is made when the others have no room, announced before it is used, and never beyond the limit."""
     announced: list[tuple[int, int]] = []
