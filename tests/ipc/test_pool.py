@@ -123,6 +123,22 @@ def test_waiters_are_served_in_order(pool: SegmentPool) -> None:
     assert all(waiter.calls == 1 for waiter in waiters)
 
 
+def test_who_runs_is_called_before_who_does_not(pool: SegmentPool) -> None:
+    """However long others have waited for memory beside the reserve, they hold up nobody that needs none of it."""
+    claims = [pool.claim(256, 256), pool.claim(256, 256)]
+    log: list[int] = []
+    patient, running = Waiter(pool, 64, log), Waiter(pool, 128, log)
+    pool.wait(patient, 64, spare=True)
+    pool.wait(running, 128)
+    segment, first, _ = claims[0]  # type: ignore[misc]
+    pool.release(segment, first, 1)
+    assert log == []
+    pool.release(segment, first + 1, 1)
+    assert log == [128]
+    pool.release(segment, first + 2, 2)
+    assert log == [128, 64]
+
+
 def test_who_forgot_is_not_called(pool: SegmentPool) -> None:
     """A waiter that is gone neither is called nor holds up the line; to forget a stranger is no error."""
     claims = [pool.claim(256, 256), pool.claim(256, 256)]

@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 
+from bridge.core import FULL
 from bridge.ipc import handshake
 from bridge.ipc.message import ABORT, BATON, BODY, CANCEL, DESCRIPTOR, FILE, HEAD, HEADER, LAST, SEGMENT
 from bridge.ipc.record import fragments
@@ -19,8 +20,10 @@ from bridge.worker.attach import Attached
 from bridge.worker.scope import ScopeBuilder
 from bridge.worker.stream import WorkerStream
 from bridge.worker.types import Receive, Scope, Send
+from tests.ipc.rings import ringing
 from tests.ipc.test_link import few_files
 from tests.worker.test_long_heads import publish_linked
+from tests.worker.thread_rig import HEAD as HEADS
 from tests.worker.thread_rig import REQUESTS, TINY, RouterSide, pattern
 
 
@@ -196,6 +199,26 @@ def test_a_segment_that_does_not_exist(caplog: pytest.LogCaptureFixture) -> None
 
         asyncio.run(test())
     assert "unexpected message 'segment'" in caplog.text
+
+
+def test_who_else_is_to_be_rung() -> None:
+    """A loop that leaves requests behind names another sleeper, and rings a router that found the queue full."""
+    with RouterSide(TINY, join=False) as side:
+
+        async def test() -> None:
+            attachment = handshake.receive_offer(side.theirs, "1")
+            assert attachment
+            router = Attached(attachment, 4, lambda _: None, lambda _: None)
+            for _ in range(TINY.queue):
+                side.publish(head=HEADS[-24:])
+            assert side.queue.push(bytes(8)) == FULL
+            side.set_sleeping(1)
+            router.open()
+            assert ringing(side.port.bell)
+            assert [(message.kind, message.number) for message in side.drain()] == [(BATON, 1)]
+            router.close()
+
+        asyncio.run(test())
 
 
 def test_a_loop_that_computes_takes_one_after_the_other() -> None:
