@@ -7,13 +7,14 @@ import os
 import signal
 import sys
 import time
-from collections.abc import Mapping, Sequence
+from collections import deque
+from collections.abc import Callable, Mapping, Sequence
 from types import MappingProxyType
 from typing import Any
 
-from bridge.errors import PeerLost
+from bridge.errors import LinkFull, PeerLost
 from bridge.ipc import parcel
-from bridge.ipc.link import Link
+from bridge.ipc.link import Link, close_all
 from bridge.log import log
 
 ROUTER = (sys.executable, "-P", "-m", "bridge.router.process")
@@ -22,6 +23,8 @@ PROTOTYPE = (sys.executable, "-P", "-m", "bridge.worker.prototype")
 LINK_FD = 3  #: number of the link's descriptor in the child; it is also the last argument of its command line
 DECIDED_BY_MAIN = (signal.SIGHUP, signal.SIGINT, signal.SIGQUIT, signal.SIGTERM)
 _PR_SET_CHILD_SUBREAPER = 36
+RETRY = 0.05  #: seconds until a link that was full is tried again
+MOST_WAITING = 8192  #: messages; a process that leaves more unread is of no use any more
 NO_VARIABLES: Mapping[str, str] = MappingProxyType({})
 _FOREIGN = ("NOTIFY_SOCKET", "LISTEN_PID", "LISTEN_FDS", "LISTEN_FDNAMES", "SERVER_SOFTWARE")
 
@@ -32,6 +35,7 @@ class Child:
     Args:
         name: what the log calls it.
         command: program and arguments; the number of the link's descriptor is appended.
+        after: calls something so many seconds later, in main's loop.
         stderr: descriptor of what is to be its standard error; None = this process's.
         variables: added to its environment.
 
@@ -43,6 +47,7 @@ class Child:
         self,
         name: str,
         command: Sequence[str],
+        after: Callable[[float, Callable[[], None]], None],
         variables: Mapping[str, str] = NO_VARIABLES,
         *,
         stderr: int | None = None,
@@ -50,6 +55,8 @@ class Child:
         self.name = name
         self.link, theirs = Link.pair()
         self.started = time.monotonic()
+        self._after = after
+        self._waiting: deque[tuple[dict[str, Any], list[int]]] = deque()  # messages that found the link full
         # Ctrl-C reaches the whole process group, and a service manager's TERM perhaps everyone. What they mean is
         # main's to decide: they stay blocked in the router, and in the prototype until it has its own handlers.
         # (To be ignored instead would be inherited by everything that the application starts.)
@@ -77,11 +84,48 @@ class Child:
         return time.monotonic() - self.started
 
     def tell(self, message: dict[str, Any], fds: Sequence[int] = ()) -> None:
-        """Send it a message; if it does not take it, its death is seen elsewhere."""
+        """Send it a message, now or when it has read others; if it does not take it, its death is seen elsewhere.
+
+        A router that starts, or stands still, while hundreds of workers are introduced to it has a full link.
+
+        Raises:
+            OSError: there is no descriptor left for a file that has to wait.
+        """
+        if not self._waiting and self._send(message, fds):
+            return
+        copies = [os.dup(fd) for fd in fds]
+        if not self._waiting:
+            self._after(RETRY, self._go_on)
+        self._waiting.append((message, copies))
+        if len(self._waiting) > MOST_WAITING:
+            log.error("the %s (pid %d) does not read what it is told: it is ended", self.name, self.pid)
+            self.forget()
+            self.kill()
+
+    def _send(self, message: dict[str, Any], fds: Sequence[int]) -> bool:
         try:
             self.link.send(message, fds)
+        except LinkFull:
+            return False
         except PeerLost:
             log.debug("the %s did not take %r", self.name, message["type"])
+        return True
+
+    def _go_on(self) -> None:
+        while self._waiting and self._send(*self._waiting[0]):
+            close_all(self._waiting.popleft()[1])
+        if self._waiting:
+            self._after(RETRY, self._go_on)
+
+    def forget(self) -> None:
+        """Send nothing of what still waits."""
+        while self._waiting:
+            close_all(self._waiting.popleft()[1])
+
+    def close(self) -> None:
+        """Let go of it: it has ended, or this process is another one now."""
+        self.forget()
+        self.link.close()
 
     def configure(self, message: dict[str, Any], settings: dict[str, Any], fds: Sequence[int]) -> None:
         """Send it its first message, with the settings, which may be of any length, in a file behind `fds[0]`."""

@@ -132,7 +132,7 @@ class FilesLost(BridgeError):
 
 
 class StreamCancelled(BridgeError):
-    """The other side gave the stream up: caught in `router.exchange` and by the gateways of ASGI and WSGI."""
+    """The other side gave the stream up: caught by the gateways of ASGI and WSGI."""
 
 
 class ClientDisconnect(BridgeError, OSError):

@@ -7,6 +7,7 @@ import fcntl
 import os
 import signal
 from collections.abc import Iterable
+from contextlib import ExitStack, closing
 from dataclasses import dataclass, field
 from typing import Protocol
 
@@ -114,20 +115,16 @@ def introduce(member: Introducible, router: Child) -> None:
     A worker that cannot be given one is of no use: it is ended, and the prototype's next one tries again.
     """
     try:
-        ours, theirs = Link.pair()
+        with ExitStack() as made:
+            ours, theirs = (made.enter_context(closing(end)) for end in Link.pair())
+            message = {"type": "worker", "application": member.application, "worker": member.number, "pid": member.pid}
+            router.tell(message, [ours.fileno()])
+            member.link.send({"type": "router"}, [theirs.fileno()])
+    except PeerLost:
+        pass  # its end shows elsewhere: the worker's pidfd becomes readable
     except OSError as error:
         log.error("worker %d (pid %d) cannot be introduced to the router: %s", member.number, member.pid, error)
         member.kill(signal.SIGKILL)
-        return
-    try:
-        message = {"type": "worker", "application": member.application, "worker": member.number, "pid": member.pid}
-        router.link.send(message, [ours.fileno()])
-        member.link.send({"type": "router"}, [theirs.fileno()])
-    except PeerLost:
-        pass  # its end shows elsewhere: main reaps the router, and the worker's pidfd becomes readable
-    finally:
-        ours.close()
-        theirs.close()
 
 
 def read_report(fds: list[int]) -> str:

@@ -39,7 +39,7 @@ class Supervised(ABC):
         if self.stopping or self.child is not None:
             return
         try:
-            child = Child(self.name, self._command, self._variables)
+            child = Child(self.name, self._command, self.loop.after, self._variables)
         except OSError as error:
             self.not_started(error)
             self.loop.after(RETRY, self.start)
@@ -60,7 +60,7 @@ class Supervised(ABC):
             return False
         read_all(child.link, lambda message, fds: self.on_message(child, message, fds))  # its last words
         self.loop.forget(child.link)
-        child.link.close()
+        child.close()
         self.child = None
         self.ended(child, status)
         return True
@@ -81,7 +81,7 @@ class Supervised(ABC):
         if self.child is not None:
             with contextlib.suppress(ChildProcessError):
                 os.waitpid(self.child.pid, 0)
-            self.child.link.close()
+            self.child.close()
 
     def _read(self, child: Child) -> None:
         if not read_all(child.link, lambda message, fds: self.on_message(child, message, fds)):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import signal
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import pytest
 
@@ -17,10 +17,14 @@ from bridge.roster import FIRST_WORKER, RANGES, Member, free_range, introduce, r
 SLEEP = (sys.executable, "-c", "import signal; signal.pause()")
 
 
+def never(_: float, __: Callable[[], None]) -> None:
+    """A loop in which nothing is ever due."""
+
+
 @pytest.fixture
 def child() -> Iterator[Child]:
     """A process that does nothing."""
-    child = Child("child", SLEEP)
+    child = Child("child", SLEEP, never)
     yield child
     child.link.close()
 
@@ -33,7 +37,7 @@ def test_kill_reaches_the_process_and_never_a_later_one(child: Child) -> None:
     assert describe(os.waitpid(child.pid, 0)[1]) == "signal SIGKILL"
     member.kill(signal.SIGKILL)
     member.close()
-    impostor = Child("impostor", SLEEP)
+    impostor = Child("impostor", SLEEP, never)
     member.pid = impostor.pid
     member.kill(signal.SIGKILL)
     assert os.waitpid(impostor.pid, os.WNOHANG) == (0, 0)

@@ -165,8 +165,8 @@ class Limits:
     """`limits` of an application."""
 
     shm: Annotated[int | None, Range(1024, 1 << 46)] = None  #: as `memory.limit`, for this application alone
-    #: that the application neither writes nor reads, although the client does its part; then 504, or the connection
-    #: is cut; 0 = off
+    #: that the application neither writes nor takes body that its worker has yet to get, although the client does its
+    #: part; then 504, or the connection is cut; 0 = off
     timeout: Seconds = 0.0
     run_timeout: Seconds = 0.0  #: Bridge: from the beginning of a run to its end; then the same; 0 = off
     #: Bridge: a request that nobody waits for any more has so long to end by itself; then its task is cancelled (ASGI);

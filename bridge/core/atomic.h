@@ -10,8 +10,8 @@
  *
  * There are no fences here: ThreadSanitizer does not see them.
  *
- * With BRIDGE_STEP defined, each operation that changes memory ends in a call to bridge_step(), from which a test
- * never returns when it plays a process that is killed right there.
+ * With BRIDGE_STEP defined, each operation that changes memory, and each ordered look at it, ends in a call to
+ * bridge_step(): there a test lets others go on, or never returns when it plays a process that is killed right there.
  */
 
 #ifndef BRIDGE_ATOMIC_H
@@ -42,7 +42,9 @@ _Static_assert(ATOMIC_SHORT_LOCK_FREE == 2, "16-bit atomics are lock-free");
         return atomic_load_explicit(at, memory_order_acquire);                                                         \
     }                                                                                                                  \
     static inline type name##_load_ordered(const name *at) {                                                           \
-        return atomic_load_explicit(at, memory_order_seq_cst);                                                         \
+        type value = atomic_load_explicit(at, memory_order_seq_cst);                                                   \
+        bridge_step();                                                                                                 \
+        return value;                                                                                                  \
     }                                                                                                                  \
     static inline void name##_store_relaxed(name *at, type value) {                                                    \
         atomic_store_explicit(at, value, memory_order_relaxed);                                                        \

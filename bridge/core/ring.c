@@ -220,7 +220,8 @@ int64_t bridge_ring_audit(const bridge_ring *ring, uint64_t next) {
     int64_t held = 0;
     /* Before the cells: whatever the head has passed was taken before. */
     uint64_t head = bridge_u64_load_acquire(&ring->shared->head);
-    if (next - head > ring->capacity || bridge_u64_load_acquire(&ring->shared->tail) != next ||
+    /* It may be one behind: who took its message has died before it moved the head, and the cell was recovered. */
+    if (next - head > (uint64_t)ring->capacity + 1 || bridge_u64_load_acquire(&ring->shared->tail) != next ||
         bridge_u32_load_relaxed(&ring->shared->version) != BRIDGE_VERSION) {
         return BRIDGE_FAULT;
     }

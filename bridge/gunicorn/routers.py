@@ -134,7 +134,7 @@ class Routers:
     def _start(self, order: Order) -> None:
         read, write = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
         try:
-            child = Child("router", order.command, stderr=write)
+            child = Child("router", order.command, self._loop.after, stderr=write)
         except OSError:
             os.close(read)
             raise
@@ -233,7 +233,7 @@ class Routers:
         if router is None:
             return False
         self._loop.forget(router.child.link)
-        router.child.link.close()
+        router.child.close()
         self._copy_log(router)
         self._loop.forget(router.output)
         os.close(router.output)
@@ -257,7 +257,7 @@ class Routers:
     def release(self) -> None:
         """In a forked child: let go of what is the master's."""
         for router in self._alive.values():
-            router.child.link.close()
+            router.child.close()
             os.close(router.output)
 
     def _read(self, router: Router) -> None:

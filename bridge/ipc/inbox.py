@@ -2,10 +2,15 @@
 
 Nothing of it is believed: see `record` for what an honest sender keeps to. Reassembly goes by the stream, within what
 one sender has sent, for each port has an inbox of its own. It is bounded, and what belongs to a stream goes with it.
+
+A router forgets a stream that its worker has ended, and that has said all by then. A worker lets go of one while the
+router may go on: it drops what has begun, and then begins nothing of it any more (`wanted`); markers that are still to
+come find their records.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import NamedTuple
 
 from bridge.errors import RemoteProtocolError
@@ -89,8 +94,12 @@ class Inbox:
         self.held += len(body)
         return record.stream
 
-    def take(self, serial: int) -> Arrived | None:
+    def take(self, serial: int, wanted: Callable[[int], bool] = lambda _: True) -> Arrived | None:
         """The marker of a record has come: the message that is complete with it, or None.
+
+        Args:
+            serial: of the record.
+            wanted: whether anybody waits for a stream's messages, asked when one begins; as a rule all are.
 
         Raises:
             RemoteProtocolError: there is no such record, or it does not continue what came before; files are closed.
@@ -104,6 +113,9 @@ class Inbox:
         if record.stream in self._partial:
             close_all(record.files)
             raise RemoteProtocolError(f"a second message of stream {record.stream:#x} within the first")
+        if not wanted(record.stream):
+            close_all(record.files)
+            return None
         partial = _Partial(record.total, [], record.files, record.lost)
         return self._append(partial, record)
 
@@ -113,7 +125,14 @@ class Inbox:
             record = self._records.pop(serial)
             self.held -= len(record.data)
             close_all(record.files)
-        self._drop(stream)
+        self.drop(stream)
+
+    def drop(self, stream: int) -> None:
+        """Let go of a message that has begun."""
+        partial = self._partial.pop(stream, None)
+        if partial is not None:
+            self.held -= sum(map(len, partial.parts))
+            close_all(partial.files)
 
     def close(self) -> None:
         """The sender is gone: let go of everything."""
@@ -125,7 +144,7 @@ class Inbox:
         if partial is None:
             return None  # the stream was forgotten: this is the rest of a message that nobody wants
         if partial.total != record.total:
-            self._drop(record.stream)
+            self.drop(record.stream)
             raise RemoteProtocolError(f"a fragment of another message of stream {record.stream:#x}")
         return self._append(partial, record)
 
@@ -136,16 +155,10 @@ class Inbox:
         size = sum(map(len, partial.parts))
         more = bool(record.flags & MF)
         if size > partial.total or (size < partial.total) != more:
-            self._drop(record.stream)
+            self.drop(record.stream)
             raise RemoteProtocolError(f"fragments of {size} bytes where {partial.total} were announced")
         if more:
             return None
         del self._partial[record.stream]
         self.held -= size
         return Arrived(b"".join(partial.parts), partial.files, partial.lost)
-
-    def _drop(self, stream: int) -> None:
-        partial = self._partial.pop(stream, None)
-        if partial is not None:
-            self.held -= sum(map(len, partial.parts))
-            close_all(partial.files)

@@ -105,7 +105,7 @@ class Link:
         except (ConnectionError, ValueError) as error:
             raise PeerLost(f"the other process is gone: {error}") from error
         fds = array.array("i")
-        sender = self._sender
+        sender = None
         for level, kind, payload in ancillary:
             if level == socket.SOL_SOCKET and kind == socket.SCM_CREDENTIALS:
                 sender = _PID.unpack_from(payload)[0]

@@ -35,6 +35,7 @@ class SegmentPool:
     __slots__ = (
         "_announce",
         "_chunk_size",
+        "_complained",
         "_count",
         "_first",
         "_junk",
@@ -73,6 +74,7 @@ class SegmentPool:
         self._waiting: dict[Any, int] = {}
         self._patient: dict[Any, int] = {}  # wait for memory beside the reserve
         self._serving = False
+        self._complained = False  # that there is no memory for another segment: once until there is
         self._used = 0  # chunks
         self.segments: list[Segment] = []
 
@@ -102,8 +104,11 @@ class SegmentPool:
                 segment = Segment.create(number, *cells, self._owner, **options)
             except OSError as error:
                 # The machine has less than the limit allows: whoever needs memory waits, as at the limit.
-                logging.getLogger("bridge").error("no shared memory for requests: %s", error)
+                if not self._complained:
+                    self._complained = True
+                    logging.getLogger("bridge").error("no shared memory for requests: %s", error)
                 return None
+            self._complained = False
             self.segments.append(segment)
             self._announce(segment)
             first, got = segment.chunks.claim_some(wanted, needed)

@@ -138,6 +138,12 @@ class Admission:
         if line := self.tunnels.line(now):
             self.log.warning("%r: %s", self.settings.name, line)
 
+    def take_back(self, exchange: Waiting) -> None:
+        """The worker that had a request is gone, and it is to be published once more: as if nobody had had it."""
+        self.finished(exchange)
+        self._deadlines.forget(exchange)
+        exchange.stream = 0
+
     def finished(self, exchange: Waiting) -> None:
         """The stream is over and the worker done with it: its number may be used again."""
         stream = exchange.stream

@@ -118,7 +118,7 @@ class Application(Admission):
         self._ceiling = Ceiling()
         self._most = 0  # `_room`, if there were no ceiling
         self._ahead = 0  # requests that lie ready
-        self.largest_head = LONGEST - HEADER.size  # bytes
+        self.largest_head = LONGEST - HEADER.size  # bytes, of requests and of responses
 
     def _begin_generation(self, generation: Generation) -> None:
         self._generation = generation
@@ -205,6 +205,7 @@ class Application(Admission):
         port.interface = interface
         if limit > 0 and interface != self.interface:
             self.interface = interface
+            self._ceiling = Ceiling()  # what loops have not taken says nothing about threads
             for exchange in list(self._requests):
                 exchange.decide()
         if interface == "asgi":

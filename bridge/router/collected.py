@@ -168,6 +168,9 @@ class Collected:
             self._consumed -= run.filled
             run.release(self._pool)
 
+    def stop(self) -> None:
+        """As of an upload: everything is here."""
+
     def close(self) -> None:
         """The stream is over: chunks and file are free again."""
         runs, self._runs = self._runs, []

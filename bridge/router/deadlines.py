@@ -79,27 +79,33 @@ class Deadlines:
             if timer is not None:
                 timer.cancel()
 
+    def forget(self, request: Any) -> None:
+        """What it has done does not count: it is published once more."""
+        self._runs.pop(request, None)
+
     def _sweep(self) -> None:
         owner = self._owner
-        now = owner.loop.time()
-        requests = owner.line.requests
-        while requests:
-            oldest = next(iter(requests))
-            if oldest.due > now:
-                break
-            del requests[oldest]
-            owner.expire(oldest)
+        try:
+            self._look_at_all(owner.loop.time())
+        finally:
+            # Also after an error of ours, which the loop logs: without a next look nobody's deadline would be met.
+            self.awake = False
+            if owner.line.requests or owner.exchanges:
+                self.wake()
+                if not self.looking:
+                    self.look()
+
+    def _look_at_all(self, now: float) -> None:
+        owner = self._owner
+        for request in owner.line.overdue(now):
+            owner.line.requests.pop(request, None)
+            owner.expire(request)
         for exchange in list(owner.exchanges.values()):
             # Published to workers that do not look; who is running has met this deadline.
             if exchange.due <= now and owner.is_queued(exchange.stream):
                 owner.expire(exchange)
         if self._run < inf or self._silence < inf:
             self._look_at_runs(now)
-        self.awake = False
-        if requests or owner.exchanges:
-            self.wake()
-            if not self.looking:
-                self.look()
 
     def _look_at_runs(self, now: float) -> None:
         owner = self._owner

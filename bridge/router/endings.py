@@ -80,6 +80,8 @@ class Endings(Request):
             self.application.leave(self)
             self._end()
             return
+        if self._upload is not None:
+            self._upload.stop()
         tracking = self.application.tracking
         state = tracking.move(self.stream, Event.CANCEL)
         if state == State.CANCELLED:
@@ -95,8 +97,7 @@ class Endings(Request):
             return False
         if not self._gone and self.port is None and state in (State.QUEUED, State.CLAIMED):
             # It has not said a word, so whatever there is of the body is still here.
-            self.application.finished(self)
-            self.stream = 0
+            self.application.take_back(self)
             return True
         if not self._gone and self._may_repeat():
             self._repeat()
@@ -121,9 +122,8 @@ class Endings(Request):
     def _repeat(self) -> None:
         application = self.application
         application.tally.repeated += 1
-        application.finished(self)
+        application.take_back(self)
         self._repeated = True
-        self.stream = 0
         self.port = None
         if self._upload is not None:
             self._upload.port = None

@@ -24,11 +24,8 @@ from bridge.ipc.message import (
 )
 from bridge.router.endings import Endings
 from bridge.router.framing import USUAL_BLOCK, check_block, check_usual_block
-from bridge.router.outflow import Outflow
+from bridge.router.outflow import CROWDED, Outflow
 from bridge.router.worker_port import WorkerPort
-
-CROWDED = 4
-"""A worker's memory is crowded when more than the fourth part of it is on its way to clients."""
 
 
 class Exchange(Endings):
@@ -130,6 +127,9 @@ class Exchange(Endings):
         if self._responding:
             raise RemoteProtocolError("a second response head")
         if head > len(inline) and views:
+            # It is copied out of the worker's memory, so whoever may send more of that could fill ours.
+            if sum(map(len, views)) > self.application.largest_head:
+                raise RemoteProtocolError("a response head that is too long")
             inline += b"".join(bytes(view) for view in views)
             views = None
         block = inline[:head]
@@ -178,13 +178,14 @@ class Exchange(Endings):
 
     def _flows(self, views: list[Any] | None) -> bool:
         # Whether the body goes through an outflow: what is small goes straight to a client that takes it, and so does
-        # everything of ASGI while there is memory: only the one task waits.
+        # everything of ASGI while there is memory, the worker's and ours: only the one task waits.
         if self._outflow is not None:
             return True
         port = self.port
         if self._gone or port is None or (views is None and self.connection.flushed):
             return False
-        if port.interface != "wsgi" and port.held * CROWDED <= port.port.segment.count:
+        crowded = port.held * CROWDED > port.port.segment.count or (views is None and self.connection.crowded)
+        if port.interface != "wsgi" and not crowded:
             return False
         self._begin_outflow()
         return True

@@ -145,6 +145,7 @@ class Connection(DirectResponder):
         exchange = self._end()
         self._service.connections.discard(self)
         self._service.wheel.remove(self)
+        self._keep_nothing()
         if exchange is not None:
             exchange.client_gone()
 

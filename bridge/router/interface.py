@@ -83,6 +83,13 @@ class Service(Protocol):
         """Those that are open; connections add and remove themselves."""
         ...
 
+    kept: int  #: bytes of this process's own memory that wait for slow clients; connections count them
+
+    @property
+    def most_kept(self) -> int:
+        """Bytes of that which are no reason to put any elsewhere."""
+        ...
+
     @property
     def draining(self) -> bool:
         """Every response from now on is the last of its connection."""

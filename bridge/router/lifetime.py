@@ -14,7 +14,7 @@ from __future__ import annotations
 import asyncio
 import socket
 from dataclasses import replace
-from typing import Final
+from typing import Any, Final
 
 from bridge.router.framing import PLAIN
 from bridge.router.interface import Exchange, Service
@@ -42,6 +42,7 @@ class Lifetime(asyncio.BufferedProtocol):
         "_exchange",
         "_framing",
         "_keep_alive",
+        "_kept",
         "_lacking",
         "_paused",
         "_pending",
@@ -75,6 +76,7 @@ class Lifetime(asyncio.BufferedProtocol):
         self._keep_alive = True
         self._resets = False  # closing sends RST
         self._unsent = 0  # bytes that would wait now if the client had taken none since the last look
+        self._kept = 0  # bytes of our own memory that have waited since the client took everything
         self._read_by = NEVER
         self._send_by = NEVER
         self.deadline = NEVER
@@ -84,6 +86,11 @@ class Lifetime(asyncio.BufferedProtocol):
     def end_behind_this(self) -> None:
         """Answer nothing behind the request that has just been read."""
         self._framing = replace(self._framing, keep_alive=False)
+
+    @property
+    def crowded(self) -> bool:
+        """Whether so much of this process's memory waits for slow clients that more of it should wait elsewhere."""
+        return self._service.kept > self._service.most_kept
 
     def abort(self) -> None:
         """Cut the connection, so that the client cannot take what it has for the whole response."""
@@ -145,6 +152,17 @@ class Lifetime(asyncio.BufferedProtocol):
         self.deadline = deadline = min(self._read_by, self._send_by)
         if deadline < self.slot_due:
             self._service.wheel.put(self)
+
+    def _keep(self, data: Any) -> None:
+        # Behind others that the client has not taken. What lies in shared memory is counted there.
+        if data.__class__ is bytes:
+            size = len(data)
+            self._kept += size
+            self._service.kept += size
+
+    def _keep_nothing(self) -> None:
+        self._service.kept -= self._kept
+        self._kept = 0
 
     def _pause(self) -> None:
         if not self._paused:

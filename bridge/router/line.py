@@ -65,6 +65,11 @@ class Line(Generic[Request]):
         self._left += 1
         self._waited += now - request.due + self._timeout
 
+    def overdue(self, now: float) -> list[Request]:
+        """Those whose deadline is over."""
+        # Not only at the front: who was put back may stand behind others that came later.
+        return [request for request in self.requests if request.due <= now]
+
     def waited(self, now: float) -> float:
         """Seconds for which the oldest request has waited."""
         for request in self.requests:

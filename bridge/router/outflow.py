@@ -18,6 +18,8 @@ from bridge.router.disk import Disk, Spool
 
 PATIENCE = 0.02  #: seconds that bytes wait in shared memory for a client
 COPIED = 65536  #: bytes of our own memory that one slow client takes at most
+#: Memory is crowded, that of a worker's segment or our own, when more than this part of it is on its way to clients.
+CROWDED = 4
 _JOINED = 16384  # bytes that are not worth a system call of their own
 
 

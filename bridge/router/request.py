@@ -235,13 +235,17 @@ class Request:
 
     def _serve_head(self, port: WorkerPort, kind: int) -> bool:
         """A worker that has claimed the request, and not begun it: another one could still run it. True = handled."""
-        if kind == HEAD:
-            if not self.application.tracking.held_by(self.stream, port.number):
-                raise RemoteProtocolError(f"stream {self.stream:#x} was not claimed by it")
-            port.send_head(self.stream, self._block)
-        elif kind == TAKEN:
+        if kind not in (TAKEN, HEAD):
+            return False
+        if not self.application.tracking.held_by(self.stream, port.number):
+            raise RemoteProtocolError(f"stream {self.stream:#x} was not claimed by it")
+        if kind == TAKEN:
             self._free_head()
-        return kind in (TAKEN, HEAD)
+        elif self.stream in port.linked:  # who reads none of them would have us keep any number of copies
+            raise RemoteProtocolError(f"the head of stream {self.stream:#x} was asked for before")
+        else:
+            port.send_head(self.stream, self._block)
+        return True
 
     def _free_head(self) -> None:
         runs, self._head_runs = self._head_runs, None

@@ -144,6 +144,7 @@ class Responder(Lifetime):
             if length:
                 if not self.flushed:
                     self._unsent += length
+                    self._keep(data)
                 self._transport.write(data)
         elif mode != NO_BODY:
             return False
@@ -154,6 +155,7 @@ class Responder(Lifetime):
     def _write_chunk(self, data: Any, length: int, end: bytes) -> None:
         if not self.flushed:
             self._unsent += len(end) + (length + len(b"%x\r\n\r\n" % length) if length else 0)
+            self._keep(data)
         if length > _JOINED_CHUNK:
             self._transport.writelines((b"%x\r\n" % length, data, b"\r\n" + end))
         elif length:
@@ -223,6 +225,8 @@ class Responder(Lifetime):
         self.flushed = True
         self._send_by = NEVER
         self._arm()
+        if self._kept:
+            self._keep_nothing()
         if self._exchange is not None:
             self._exchange.client_ready()
         elif self._reply == DONE:

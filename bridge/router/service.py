@@ -35,6 +35,7 @@ from bridge.router.framing import Framing
 from bridge.router.hangup import Hangups
 from bridge.router.http1 import Connection
 from bridge.router.opening import Opening
+from bridge.router.outflow import CROWDED
 from bridge.router.tunnel import Tunnel
 from bridge.router.wheel import Wheel
 
@@ -82,6 +83,8 @@ class Service:
         self.applications = applications
         self.row = row
         self.connections: set[Connection | Tunnel] = set()
+        self.kept = 0
+        self.most_kept = settings.memory.limit // CROWDED
         self.draining = False
         self.wheel = Wheel(loop.time, loop.call_later)
         self.hangups = Hangups(loop.add_reader, loop.remove_reader, loop.call_later)

@@ -25,6 +25,7 @@ class Tally:
         "_name",
         "_said",
         "_silent",
+        "_since",
         "cancelled",
         "errors",
         "expired",
@@ -44,6 +45,7 @@ class Tally:
         self.repeated = 0
         self._name = name
         self._said = (0, 0, 0, 0)
+        self._since = 0.0  # when these were counted
         self._silent = 0.0  # until then
 
     def line(self, now: float, waiting: int, oldest: float, *, stands: bool) -> str:
@@ -61,8 +63,10 @@ class Tally:
         expired, turned_away, unserved, timed_out = (new - old for new, old in zip(counts, self._said, strict=True))
         busy = expired or turned_away or (unserved and stands)
         if not busy and not timed_out:
-            return ""  # clients leave for reasons of their own
-        self._silent, self._said = now + EVERY, counts
+            if now >= self._since + EVERY:
+                self._since, self._said = now, counts  # clients leave for reasons of their own: these are never said
+            return ""
+        self._silent, self._since, self._said = now + EVERY, now, counts
         parts = []
         if expired:
             parts.append(f"{expired} refused (503): no worker took them in time")

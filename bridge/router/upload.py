@@ -256,6 +256,13 @@ class Upload:
             self.feed(b"", self._complete)
         self._resume()
 
+    def stop(self) -> None:
+        """Nobody waits for the answer: no more is read, for the connection may be at the next request already."""
+        self._pool.forget(self)
+        self._complete = True
+        self._paused = False
+        self._held = b""
+
     def close(self) -> None:
         """The stream is over: all chunks are free again."""
         self._pool.forget(self)

@@ -63,7 +63,9 @@ class Waiters:
 
     def ring(self, ring: int) -> None:
         """Ring waiter `ring` - 1 of the queue, or whoever else sleeps if that one has died; 0 = nobody."""
-        while 0 < ring <= len(self._bells):
+        for _ in self._bells:  # no more often: any worker could go on setting the bits of the dead
+            if not 0 < ring <= len(self._bells):
+                return
             bell = self._bells[ring - 1]
             if bell is not None:
                 bell.ring()

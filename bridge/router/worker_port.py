@@ -120,6 +120,7 @@ class WorkerPort(WorkerLink):
         """Handle everything that the worker published before it died."""
         queue = self.port.incoming
         try:
+            queue.recover(self.number)  # what a thread was writing holds up what others have published behind it
             # Not until it is empty: whoever closed his link and lives on could go on publishing.
             for _ in range(0, queue.length() + BATCH, BATCH):
                 count = queue.drain(BATCH) & _COUNT

@@ -79,6 +79,8 @@ class RequestCycle:
         application = self._application
         stream = self._stream
         try:
+            if application.factory:
+                await asyncio.sleep(0)
             if not stream.begin():
                 return
             scope = application.build(stream.head, stream.number)
@@ -127,6 +129,8 @@ class RequestCycle:
                     await self._stream.writable()
             elif kind == "http.response.start" and self.phase == START:
                 self._hold(message)
+            elif self._stream.cancelled:
+                raise StreamCancelled("whatever it is that has no place here")
             else:
                 raise RuntimeError(self._misplaced(kind))
         except StreamCancelled:
@@ -172,7 +176,12 @@ class RequestCycle:
                 body = b""
             if last:
                 self.phase = OVER
-            return not (body or last) or self._stream.send(body, last)
+            elif not body:
+                # Nothing is to be sent, but who sends events to a HEAD must hear of its end as with a GET.
+                if self._stream.cancelled:
+                    raise StreamCancelled("before an empty piece")
+                return True
+            return self._stream.send(body, last)
         self.phase = OVER if last else OPEN
         size = self._size
         if self._bodiless:
@@ -275,9 +284,11 @@ class AsgiApplication:
         self._held: list[RequestCycle] = []
         self._loop = loop
         self._grace = None if grace is None else Grace(self.tasks, grace, loop)
-        # The loop's create_task does the same, slower; one that somebody has given a task factory is respected.
+        #: somebody has given the loop a task factory, which may begin a task before it is known here
+        self.factory = loop.get_task_factory() is not None
+        # The loop's create_task does the same, slower.
         self._task: Callable[[Coroutine[Any, Any, None]], asyncio.Task[None]] = (
-            loop.create_task if loop.get_task_factory() else partial(asyncio.Task, loop=loop, name="request")
+            loop.create_task if self.factory else partial(asyncio.Task, loop=loop, name="request")
         )
 
     def start(self, stream: Stream) -> None:

@@ -47,8 +47,8 @@ class AsgiServer:
         self._log = logging.getLogger("bridge")
         self._loop: asyncio.AbstractEventLoop | None = None
         self._leaving = False
-        self._graceful = True
-        self._told = asyncio.Event()
+        self._told = asyncio.Event()  # to leave …
+        self._hurried = asyncio.Event()  # … and at once
         self._app: AsgiApplication
         self._sockets: WebSockets
         self._routers: list[Attached] = []
@@ -63,9 +63,10 @@ class AsgiServer:
 
     def stop(self, graceful: bool) -> None:
         """Leave: finish what runs first, or quickly. May be called again, and from a signal handler."""
-        self._graceful = graceful and (self._graceful or not self._leaving)
         self._leaving = True
         if self._loop is not None and not self._loop.is_closed():
+            if not graceful:
+                self._loop.call_soon_threadsafe(self._hurried.set)
             self._loop.call_soon_threadsafe(self._told.set)
 
     async def _serve(self) -> int:
@@ -108,13 +109,26 @@ class AsgiServer:
         for router in list(self._routers):
             router.drain()
         self._sockets.leave()
-        await self._app.drain(self._settings.graceful_timeout if self._graceful else QUICK)
+        await self._drained()
         await self._flushed()
         if not await lifespan.shutdown(min(SHUTDOWN, max(QUICK, self._settings.graceful_timeout))):
             self._log.warning("the application's shutdown was not complete")
         for router in list(self._routers):
             router.close()
         return 0
+
+    async def _drained(self) -> None:
+        """Let what runs end: in the time that requests have, or quickly from the moment on at which that is said."""
+        loop = asyncio.get_running_loop()
+        ending = loop.create_task(self._app.drain(self._settings.graceful_timeout))
+        hurried = loop.create_task(self._hurried.wait())
+        await asyncio.wait({ending, hurried}, return_when=asyncio.FIRST_COMPLETED)
+        hurried.cancel()
+        if self._app.stopping:  # what has not ended in time is being cancelled, which is not done twice
+            await ending
+        elif not ending.done():
+            ending.cancel()
+            await self._app.drain(QUICK)
 
     async def _flushed(self) -> None:
         """Let messages that found a full queue reach the router."""

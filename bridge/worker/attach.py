@@ -132,6 +132,7 @@ class Attached:
 
     def _take(self) -> int:
         if self._link.parked and not self._link.go_on():
+            self.resume()  # the question for the segment may be among what waits for room
             self._leave_it()
             return 0
         incoming = self.port.incoming
@@ -240,11 +241,11 @@ class Attached:
 
     def _on_rare(self, stream: int, kind: int, number: int, inline: bytes) -> None:
         if kind == RECORD and not stream:
-            self._link.record(number, self._on_message)
+            self._link.record(number, self._on_message, self._headless.__contains__)
         elif kind == HEAD:
             self._arrivals.complete(stream, inline)
         elif kind == CANCEL and self._headless.pop(stream, None) is not None:
-            self.port.inbox.forget(stream)
+            self.port.inbox.drop(stream)
             self.give_up(stream, HEADER.pack(stream, ABORT, 0, 0, 0, 0, 0, 0))
         # Else it has ended here while the message was on its way.
 

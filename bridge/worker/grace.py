@@ -58,7 +58,8 @@ class Grace:
         for task, stream in self._tasks.items():
             if stream.cancelled:
                 since = before.get(task, now)
-                if now - since >= self._seconds:
+                # Never at first sight: a task that is cancelled before its first step leaves its stream unfinished.
+                if task in before and now - since >= self._seconds:
                     since = inf  # once: what goes on in spite of it is not stopped by another one
                     task.cancel()
                 self._since[task] = since

@@ -92,12 +92,18 @@ class LoopLink:
             segment = self._segments.find(number, first, size)
         return segment.read(first, size)
 
-    def record(self, serial: int, handle: Handler) -> None:
-        """A marker has come: if a message is complete with its record, that goes to `handle`. Raises as `read`."""
+    def record(self, serial: int, handle: Handler, wanted: Callable[[int], bool]) -> None:
+        """A marker has come: if a message is complete with its record, that goes to `handle`. Raises as `read`.
+
+        Args:
+            serial: of the record.
+            handle: takes the message.
+            wanted: whether anybody waits for what comes over the link of a stream.
+        """
         inbox = self._port.inbox
         if serial not in inbox:
             self._read()
-        arrived = inbox.take(serial)
+        arrived = inbox.take(serial, wanted)
         if arrived is not None:
             close_all(arrived.files)  # a loop asks for none
             deliver(arrived.message, handle)
@@ -124,8 +130,6 @@ class LoopLink:
 
     def _on_readable(self) -> None:
         self._try(self._read)
-        if self.parked:
-            self._owner.schedule()
 
     def _read(self) -> None:
         while True:
@@ -141,6 +145,8 @@ class LoopLink:
                 self._port.inbox.put(data, fds)
             else:
                 self._segments.add(decode(data, fds), fds)
+                if self.parked:  # also when another message has looked for its own
+                    self._owner.schedule()
 
     def _on_files_lost(self, error: FilesLost) -> None:
         logging.getLogger("bridge").error("%s", error)

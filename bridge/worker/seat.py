@@ -249,13 +249,10 @@ class Seat:
     def _linked_head(self, stream: int) -> bytes:
         """The head of a request for which there were no chunks: it comes over the link."""
         router = self.router
-        router.heads[stream] = b""
-        try:
+        with router.head_over_link(stream):
             self.send(_pack(stream, HEAD, 0, 0, 0, 0, 0, 0))
             self.wait(lambda: bool(router.heads[stream]), stream)
             return router.heads[stream]
-        finally:
-            del router.heads[stream]
 
     @staticmethod
     def _head_in_chunks(pieces: list[memoryview], head: int) -> bytes:

@@ -80,11 +80,11 @@ class WorkerStream:
         "_linked",
         "_parts",
         "_pending",
-        "_reader",
+        "_readers",
         "_router",
         "_stream",
         "_unacknowledged",
-        "_writer",
+        "_writers",
         "cancelled",
         "ended",
         "head",
@@ -105,8 +105,8 @@ class WorkerStream:
         self._parts: deque[bytes] | None = None  # most requests have none
         self._complete = True  # no more body will arrive
         self._consumed = 0  # bytes taken since the last WANT
-        self._reader: asyncio.Future[None] | None = None
-        self._writer: asyncio.Future[None] | None = None
+        self._readers: list[asyncio.Future[None]] | None = None  # who waits for the body, or for the end
+        self._writers: list[asyncio.Future[None]] | None = None  # and who for room
         self._head: tuple[int, int, int, bytes] | None = None  # a head that found no room: flags, size, status, block
         self._linked = False  # the head goes over the link, and nothing may overtake it
         self._pending: deque[tuple[memoryview, bool]] | None = None  # body that found no room: (bytes, last)
@@ -134,7 +134,7 @@ class WorkerStream:
                 self._parts = deque()
             self._parts.append(data)
         self.ended = last and not self._parts
-        self._wake_reader()
+        self._wake(self._readers)
 
     def take(self) -> bytes | None:
         """Body bytes that are here now; None = none. Small pieces are joined, large ones are not copied again."""
@@ -162,23 +162,33 @@ class WorkerStream:
         if self._parts or self.ended or self.cancelled or self.over:
             return
         self._want()
-        await self._wait_reader()
+        self._readers = self._readers or []
+        await self._wait(self._readers)
 
     async def gone(self) -> None:
         """Wait until nobody waits for the answer any more, or it is complete."""
         while not self.cancelled and not self.over:
-            await self._wait_reader()
+            self._readers = self._readers or []
+            await self._wait(self._readers)
 
-    async def _wait_reader(self) -> None:
-        # Several tasks of one application may wait in receive(): they share the future.
-        if self._reader is None:
-            self._reader = self._router.loop.create_future()
-        await asyncio.shield(self._reader)
+    async def _wait(self, waiting: list[asyncio.Future[None]]) -> None:
+        # Each of several tasks has a future of its own: one that they share would need a shield, and thus one more
+        # turn of the loop before anybody hears of anything.
+        future = self._router.loop.create_future()
+        waiting.append(future)
+        try:
+            await future
+        finally:
+            if future in waiting:  # the task was cancelled
+                waiting.remove(future)
 
-    def _wake_reader(self) -> None:
-        reader, self._reader = self._reader, None
-        if reader is not None and not reader.done():
-            reader.set_result(None)
+    @staticmethod
+    def _wake(waiting: list[asyncio.Future[None]] | None) -> None:
+        if waiting:
+            for future in waiting:
+                if not future.done():
+                    future.set_result(None)
+            waiting.clear()
 
     def _want(self) -> None:
         if not self.over and not self.cancelled:
@@ -240,9 +250,8 @@ class WorkerStream:
         while not self._writable() and not self.cancelled:
             if not self._router.clear():
                 self._router.wait_for_queue(self)
-            if self._writer is None:
-                self._writer = self._router.loop.create_future()
-            await asyncio.shield(self._writer)
+            self._writers = self._writers or []
+            await self._wait(self._writers)
         if self.cancelled:
             raise StreamCancelled
 
@@ -268,7 +277,7 @@ class WorkerStream:
         if not self._pending:
             self._pending = None
         if self._writable():
-            self._wake_writer()
+            self._wake(self._writers)
             return True
         if not self._pending and not self._router.clear():
             self._router.wait_for_queue(self)
@@ -285,18 +294,13 @@ class WorkerStream:
         self.cancelled = True
         self._pending = None
         self._head = None
-        self._wake_reader()
-        self._wake_writer()
+        self._wake(self._readers)
+        self._wake(self._writers)
 
     def _writable(self) -> bool:
         if self.over:
             return True
         return not self._pending and self._unacknowledged < self._router.window and self._router.clear()
-
-    def _wake_writer(self) -> None:
-        writer, self._writer = self._writer, None
-        if writer is not None and not writer.done():
-            writer.set_result(None)
 
     def _ack_flag(self) -> int:
         if self._unacknowledged * 2 < self._router.window:
@@ -308,10 +312,10 @@ class WorkerStream:
         self.over = True
         self._pending = None
         self._head = None
-        if self._reader is not None:
-            self._wake_reader()
-        if self._writer is not None:
-            self._wake_writer()
+        if self._readers:
+            self._wake(self._readers)
+        if self._writers:
+            self._wake(self._writers)
         self._router.finished(self._stream)
 
     def _answer(self, message: bytes, event: int) -> None:

@@ -126,8 +126,10 @@ class ThreadRouter:
             response.acknowledged(size)
         elif kind == RECORD and not stream:
             self._on_record(number)
-        elif kind == HEAD and stream in self.heads:
-            self.heads[stream] = inline
+        elif kind == HEAD:
+            with self.changed:
+                if stream in self.heads:
+                    self.heads[stream] = inline
         elif kind == BODY and flags & FILE:
             self._on_file(stream)
 
@@ -135,7 +137,7 @@ class ThreadRouter:
         with self._receiving:
             if serial not in self.port.inbox:
                 self._read_link()
-            arrived = self.port.inbox.take(serial)
+            arrived = self.port.inbox.take(serial, self._waits)
         if arrived is not None:
             self._files = [-1] if arrived.lost else arrived.files
             try:
@@ -143,6 +145,10 @@ class ThreadRouter:
             finally:
                 files, self._files = self._files, []
                 close_all(file for file in files if file >= 0)
+
+    def _waits(self, stream: int) -> bool:
+        # Whether anybody does for what comes over the link about it.
+        return stream in self.heads or stream in self.bodies
 
     def on_link(self) -> None:
         """The link is readable: segments and files, or the router's end."""
@@ -213,6 +219,18 @@ class ThreadRouter:
             segment = self.segments.find(number, first, size)
         start = segment.data_offset + first * segment.chunk_size
         return memoryview(segment.memory)[start : start + size]
+
+    @contextlib.contextmanager
+    def head_over_link(self, stream: int) -> Iterator[None]:
+        """While it is open, the head of that request is awaited; it will be in `heads`."""
+        self.heads[stream] = b""
+        try:
+            yield
+        finally:
+            with self.changed:
+                del self.heads[stream]
+            with self._receiving:
+                self.port.inbox.drop(stream)
 
     def chunks_released(self) -> None:
         """A thread has given chunks of responses back: those that wait for some look again."""

@@ -292,6 +292,7 @@ class ThreadStream:
         segment = self._seat.segment
         runs = segment.place(block, min(self._seat.room // DESCRIPTOR.size, MAX_DESCRIPTORS))
         if runs is None:
+            self._seat.router.chunks_released()  # who has looked meanwhile has seen those that were claimed in vain
             header = _pack(self._stream, RESPONSE, flags, 0, len(block), size, status, len(block))
             try:
                 self._seat.answer_long(self._stream, header + block)

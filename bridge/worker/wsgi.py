@@ -103,8 +103,10 @@ class WsgiApplication:
         try:
             close = getattr(result, "close", None)
             if close is not None:
-                stream.flush()
-                close()
+                try:
+                    stream.flush()
+                finally:
+                    close()
         except BaseException as exc:  # noqa: BLE001 - as above
             self._raised(exc, stream)
 

@@ -1,6 +1,6 @@
 /*
  * A process that is killed between two instructions, played in one process: the core, compiled with BRIDGE_STEP, calls
- * bridge_step() after each of its changes to memory, and after the n-th of them we never return to it.
+ * bridge_step() after each of its changes to memory and ordered looks, and after the n-th of them we never return to it.
  *
  * Instead of a death, something else may happen at that moment (`interlude`): what another process does in between.
  */
@@ -27,7 +27,7 @@ void bridge_step(void) {
 }
 
 /* Runs the operation up to its n-th step. False = it has fewer than that and came to its end. */
-static bool dies_after(int step, void (*operation)(void)) {
+static inline bool dies_after(int step, void (*operation)(void)) {
     interlude = NULL;
     steps_left = step;
     if (setjmp(abandoned) != 0) {

@@ -83,7 +83,7 @@ static bool cancel(bridge_queue *queue, bridge_tracking *tracking, uint64_t stre
     overtaken += state == BRIDGE_CANCELLING;
     finished += state == BRIDGE_LOST;
     if (state == BRIDGE_CANCELLED_SLOT) {
-        pause += pause < 1u << 20 ? 1 + pause / 64 : 0;
+        pause += pause < 1u << 16 ? 1 + pause / 64 : 0;
     } else {
         pause -= pause > 0 ? 1 + pause / 64 : 0;
     }

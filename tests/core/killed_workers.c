@@ -154,6 +154,7 @@ static void recover(uint32_t worker) {
     }
     with_chunks += bridge_chunk_map_recover(&maps[worker], owner) > 0;
     CHECK_SAME(bridge_chunk_map_busy(&maps[worker]), 0);
+    CHECK(bridge_queue_audit(&requests) >= 0); /* a death is no damage */
     bridge_queue_rouse(&requests, worker);
     for (uint32_t other = 0; other < WORKERS; other++) {
         ring_bell(ports[other].bell); /* the dead may have owed a ring to any of them */

@@ -69,6 +69,32 @@ static void names_the_oldest_message_that_is_held(void) {
     end();
 }
 
+/* A consumer dies between taking a message and moving the head; its cell is recovered, and used again at once. */
+static void lets_the_dead_leave_the_head_behind(void) {
+    begin(0);
+    for (uint32_t slot = 0; slot < world.geometry.capacity; slot++) {
+        CHECK(publish(slot) > 0);
+    }
+    struct bridge_hold hold;
+    CHECK_SAME(bridge_ring_take(&worker.ring, &hold), 1);
+    bridge_u64_store_relaxed(&memory->head, 0);
+    CHECK_SAME(bridge_queue_audit(&router), world.geometry.capacity);
+    int64_t from = bridge_queue_recover(&router, WORKER, 0);
+    CHECK(from > 0);
+    uint64_t stream = number_at(&router, 0);
+    CHECK_SAME(bridge_queue_recover(&router, WORKER, (uint32_t)from), 0);
+    CHECK_SAME(bridge_tracking_move(&tracking, stream, BRIDGE_CANCEL, 0), BRIDGE_CANCELLED_SLOT);
+    CHECK(publish(0) > 0);
+    CHECK_SAME(bridge_queue_audit(&router), 0);
+    CHECK_SAME(publish(world.slots - 1), BRIDGE_FULL);
+    for (uint32_t left = world.geometry.capacity; left > 0; left--) {
+        CHECK_SAME(COUNT_OF(bridge_queue_drain(&worker, 1)), 1);
+        CHECK_SAME(bridge_queue_audit(&router), 0);
+    }
+    CHECK_SAME(COUNT_OF(bridge_queue_drain(&worker, 1)), 0);
+    end();
+}
+
 static void finds_a_head_that_has_passed_a_message(void) {
     begin(0);
     CHECK(publish(0) > 0 && publish(1) > 0);
@@ -111,6 +137,7 @@ int main(int argc, char **argv) {
     finds_nothing_among_the_honest(0);
     finds_nothing_among_the_honest((uint64_t)0 - world.geometry.capacity / 2);
     names_the_oldest_message_that_is_held();
+    lets_the_dead_leave_the_head_behind();
     finds_a_head_that_has_passed_a_message();
     finds_a_tail_that_was_moved();
     finds_another_version();

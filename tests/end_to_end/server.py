@@ -225,8 +225,8 @@ class Server:
         self.main.wait()
 
     def living(self) -> list[Process]:
-        """Processes of the tree that have not ended."""
-        return [process for process in tree(self.main.pid) if process.state not in "ZX"]
+        """Processes of the tree that have not ended; one without a command line is just doing that."""
+        return [process for process in tree(self.main.pid) if process.state not in "ZX" and process.command]
 
     @property
     def router(self) -> int:

@@ -7,6 +7,7 @@ import os
 import select
 import signal
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
@@ -146,18 +147,29 @@ def test_more_connections_than_files() -> None:
     """Those are closed, which is said once; a worker that dies meanwhile is replaced; then there is room again."""
     few = ("sh", "-c", 'ulimit -n 64; exec "$@"', "sh", *COMMAND)
     with Server("plain:app", command=few) as server:
+        idle = sockets(server)
         for number in (1, 2):
             with contextlib.ExitStack() as held:
                 wires = [held.enter_context(Wire(server.address)) for _ in range(80)]
                 assert wires[-1].ended()
-                server.log.take(r"\[error\] \d+ connections are open[^\n]*\n")
+                server.log.take(r"\[error\] 16 connections are open[^\n]*\n")
                 if number == 1:
                     (worker,) = server.workers
                     os.kill(worker, signal.SIGKILL)
                     server.log.take(r"\[error\] worker [^\n]*SIGKILL\n")
                 wires[0].get("/hello")
                 assert wires[0].answer().status == 200
-            until(lambda: answered(server), "there is room again")
+            until(lambda: sockets(server) == idle, "all of them have ended")
+            assert answered(server)
+
+
+def sockets(server: Server) -> int:
+    """Sockets that the router has open."""
+    found = 0
+    for entry in Path("/proc", str(server.router), "fd").iterdir():
+        with contextlib.suppress(FileNotFoundError):  # it was just closed
+            found += os.readlink(entry).startswith("socket:")
+    return found
 
 
 def answered(server: Server) -> bool:

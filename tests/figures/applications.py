@@ -26,14 +26,21 @@ def tell(text: str) -> None:
         os.write(_told, text.encode() + b"\n")
 
 
+def _body() -> bytes:
+    """Who has answered."""
+    return b"%d\n" % os.getpid()
+
+
 def _answer(start_response: Callable[..., Any]) -> Iterable[bytes]:
-    start_response("200 OK", [("Content-Length", "3")])
-    return [b"ok\n"]
+    body = _body()
+    start_response("200 OK", [("Content-Length", str(len(body)))])
+    return [body]
 
 
 async def _send(send: Send) -> None:
-    await send({"type": "http.response.start", "status": 200, "headers": [(b"content-length", b"3")]})
-    await send({"type": "http.response.body", "body": b"ok\n"})
+    body = _body()
+    await send({"type": "http.response.start", "status": 200, "headers": [(b"content-length", b"%d" % len(body))]})
+    await send({"type": "http.response.body", "body": body})
 
 
 async def _is_ready(scope: Scope, receive: Receive, send: Send) -> bool:

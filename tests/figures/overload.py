@@ -14,6 +14,7 @@ from tests.figures.serving import server, serving
 CAPACITY = 1 / SLOW  #: requests a second
 TIMES = 2  #: so much of it is asked for
 PATIENCE = 0.2  #: seconds after which a client gives up
+SEED = 1  #: of the moments at which requests come
 LEAST_ANSWERED = 0.8  #: of the capacity …
 MOST_WASTED = 0.05  #: … and of the runs, on an idle machine
 #: The same in the short form, also on a busy one, where clients and threads oversleep; first in, first out reaches a
@@ -53,7 +54,7 @@ def measure(name: str, interface: str, warming: float, seconds: float) -> Measur
     """Put one server under that load."""
     with tempfile.NamedTemporaryFile(prefix="bridge-figures-") as told:
         with serving(server(name, interface), f"slow_{interface}", 1, told.name) as address:
-            begun, outcomes = impatient(address, TIMES * CAPACITY, warming + seconds, PATIENCE)
+            begun, outcomes = impatient(address, TIMES * CAPACITY, warming + seconds, PATIENCE, SEED)
         answered = sum(
             outcome.status == 200 and warming <= outcome.came + outcome.seconds < warming + seconds
             for outcome in outcomes
@@ -94,6 +95,6 @@ OVERLOAD = Figure(
     "Overload",
     f"An application of {SLOW * 1000:.0f} ms per request on one thread, or one loop, gets {TIMES} times as many"
     f" requests as it can end, each on its own connection, from clients that give up after {PATIENCE * 1000:.0f} ms."
-    " Default settings, one worker each.",
+    f" Default settings, one worker each; seed {SEED}.",
     figure,
 )

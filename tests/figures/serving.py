@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import http.client
 import os
 import subprocess
@@ -9,11 +10,12 @@ import sys
 import tempfile
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
 from importlib.util import find_spec
 
 from tests.bench.measure import PATIENCE, ROOT, free_address, stop
 from tests.bench.servers import SERVERS, Server
+
+AT_ONCE = 8  #: requests by which it is found out whether every worker serves
 
 
 class NotServed(Exception):
@@ -33,7 +35,7 @@ def server(name: str, interface: str) -> Server:
     return found
 
 
-@contextmanager
+@contextlib.contextmanager
 def serving(which: Server, target: str, workers: int, told: str, *options: str) -> Iterator[tuple[str, int]]:
     """A server for the length of the block: its address.
 
@@ -61,7 +63,7 @@ def serving(which: Server, target: str, workers: int, told: str, *options: str) 
         subprocess.Popen(command, cwd=ROOT, env=environment, stdout=log, stderr=log, start_new_session=True) as process,
     ):
         try:
-            if not _answers(host, number, process):
+            if not _answers((host, number), process, workers):
                 log.seek(0)
                 raise NotServed(f"{which.name} does not serve: {log.read().decode(errors='replace')[-500:]}")
             yield host, number
@@ -69,15 +71,25 @@ def serving(which: Server, target: str, workers: int, told: str, *options: str) 
             stop(process)
 
 
-def _answers(host: str, number: int, process: subprocess.Popen[bytes]) -> bool:
+def _answers(address: tuple[str, int], process: subprocess.Popen[bytes], workers: int) -> bool:
+    """Wait until every worker has answered: to one that is still starting no connection would go, for good."""
     end = time.monotonic() + PATIENCE
+    seen: set[bytes] = set()
     while time.monotonic() < end and process.poll() is None:
-        connection = http.client.HTTPConnection(host, number, timeout=PATIENCE)
-        try:
-            connection.request("GET", "/ready")
-            return connection.getresponse().status == 200
-        except OSError:
-            time.sleep(0.02)
-        finally:
-            connection.close()
+        with contextlib.suppress(OSError):
+            seen |= _who_answers(address, AT_ONCE if workers > 1 else 1)
+        if len(seen) >= workers:
+            return True
+        time.sleep(0.02)
     return False
+
+
+def _who_answers(address: tuple[str, int], at_once: int) -> set[bytes]:
+    """The workers that answer so many requests at the same time."""
+    with contextlib.ExitStack() as stack:
+        connections = [http.client.HTTPConnection(*address, timeout=PATIENCE) for _ in range(at_once)]
+        for connection in connections:
+            stack.callback(connection.close)
+            connection.request("GET", "/ready")
+        answers = [connection.getresponse() for connection in connections]
+        return {answer.read() for answer in answers if answer.status == 200}

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from tests.figures import __main__
 from tests.figures.every import FIGURES
 from tests.figures.figure import Figure, Goal, Result, table, verdicts
 
@@ -15,6 +16,27 @@ def test_short_form(figure: Figure) -> None:
     assert result.goals
     assert all(len(row) == len(result.columns) for row in result.rows)
     assert all(goal.reached for goal in result.goals), verdicts(result)
+
+
+def broken(_: bool) -> Result:
+    """Measure something that does not go well."""
+    raise LookupError("no such server")
+
+
+def test_a_figure_that_cannot_be_measured(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    """It is said why, the others are shown all the same, and the exit status tells, as it does of a missed goal."""
+    reached, missed = (Result(["x"], [["1"]], [Goal("a goal", "1", reached=each)]) for each in (True, False))
+    figures = [
+        Figure("broken", "Broken", "", broken),
+        Figure("good", "Good", "", lambda short: reached),
+        Figure("bad", "Bad", "", lambda short: missed),
+    ]
+    monkeypatch.setattr(__main__, "FIGURES", figures)
+    assert __main__.main([]) == 1
+    shown = capsys.readouterr().out
+    assert "no such server" in shown
+    assert "## Bad" in shown
+    assert [__main__.main([name]) for name in ("broken", "good", "bad")] == [1, 0, 1]
 
 
 def test_what_is_shown() -> None:

@@ -13,6 +13,7 @@ import os
 import socket
 import struct
 
+from bridge.core import Queue
 from bridge.errors import PeerLost
 from bridge.ipc.message import (
     ABORT,
@@ -21,10 +22,12 @@ from bridge.ipc.message import (
     DATA,
     DESCRIPTOR,
     FILE,
+    HEAD,
     HEADER,
     LAST,
     RECORD,
     RESPONSE,
+    SEGMENT,
     TAKEN,
     UNKNOWN,
     WANT,
@@ -147,6 +150,14 @@ def name_chunks(ends: Ends) -> None:
         )
         message = HEADER.pack(stream, RESPONSE, 0, 2, 0, UNKNOWN, 200, 0) + 2 * DESCRIPTOR.pack(*piece)
         ends.send(message)
+
+
+def ask_again(ends: Ends) -> None:
+    """Ask for the same heads and segments again and again."""
+    for stream in ends.streams:
+        for _ in range(100):
+            ends.send(HEADER.pack(stream, HEAD, 0, 0, 0, 0, 0, 0))
+            ends.send(HEADER.pack(0, SEGMENT, 0, 0, 0, 0, ends.random.choice((0, 1 << 16, ends.number())), 0))
 
 
 def break_heads(ends: Ends) -> None:
@@ -327,9 +338,9 @@ def steal(ends: Ends) -> None:
 def scribble_cells(ends: Ends) -> None:
     """Words and lengths of the queue's cells."""
     memory, geometry = ends.attachment.memory, ends.attachment.geometry
-    cells = geometry.application_queue_bytes - geometry.queue * geometry.item_size
+    end = Queue.bytes_needed(geometry.queue, geometry.item_size, geometry.waiters)
     for _ in range(20):
-        at = cells // 128 * 128 + ends.random.randrange(geometry.queue) * geometry.item_size
+        at = end - ends.random.randint(1, geometry.queue) * geometry.item_size
         memory[at : at + 16] = ends.random.randbytes(16)
 
 
@@ -345,6 +356,7 @@ OWN = (
     say_nonsense,
     answer_for_others,
     name_chunks,
+    ask_again,
     break_heads,
     flood,
     scribble_port,

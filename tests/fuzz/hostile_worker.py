@@ -2,7 +2,8 @@
 
 It serves until $GATE exists, then each worker goes on for $PEACE seconds with what must have no effect at all, and then
 with one thing after another until it is ended. What it does depends on $SEED and on how many workers have begun before
-it. It tells in $TOLD what it does, and, as a line that begins with "BROKEN", what should not have been possible.
+it. It tells in $TOLD what it does; a line that begins with "BROKEN" is what should not have been possible, one with
+"MISTAKE" an act that is not what it was meant to be.
 """
 
 from __future__ import annotations
@@ -88,6 +89,8 @@ class Fuzzer:
             self._tell(f"act {act.__name__}")
         try:
             act(ends)
+        except (AttributeError, NameError, TypeError) as error:  # the server has changed, and this act has not
+            self._tell(f"MISTAKE {act.__name__}: {error!r:.200}")
         except Exception as error:  # noqa: BLE001 - its ends may be in any state
             if not quietly:
                 self._tell(f"failed {act.__name__}: {error!r:.200}")

@@ -22,6 +22,7 @@ class FakeChild:
 
     name: str
     command: Any
+    after: Any
     stderr: int | None = None
     lived: float = 100.0
     told: list[str] = field(default_factory=list)
@@ -34,8 +35,11 @@ class FakeChild:
     def configure(self, *_: Any) -> None:
         self.told.append("configure")
 
-    def tell(self, message: dict[str, Any]) -> None:
+    def tell(self, message: dict[str, Any], _: Any = ()) -> None:
         self.told.append(message["type"])
+
+    def close(self) -> None:
+        self.link.close()
 
 
 CHILDREN: list[FakeChild] = []

@@ -114,6 +114,23 @@ def test_a_stream_that_ends_in_the_middle(read_end: int, taken: int) -> None:
     assert inbox.held == 0
 
 
+@pytest.mark.parametrize("taken", [0, 1, 2], ids=["suspended", "begun", "all but the last"])
+def test_a_message_that_nobody_waits_for_any_more(read_end: int, taken: int) -> None:
+    """Its sender may go on: every marker finds its record, nothing of it is held in the end, and no file is open."""
+    inbox = Inbox()
+    records = cut(STREAM, 40_000, itertools.count(1))
+    for index, (record, _) in enumerate(records):
+        inbox.put(record, [] if index else [read_end])
+    for _, serial in records[:taken]:
+        assert inbox.take(serial, lambda stream: stream == STREAM) is None
+    inbox.drop(STREAM)
+    for _, serial in records[taken:]:
+        assert inbox.take(serial, lambda _: False) is None
+    assert inbox.held == 0
+    with pytest.raises(OSError, match="Bad file descriptor"):
+        os.fstat(read_end)
+
+
 def test_a_sender_that_dies_in_the_middle(read_end: int) -> None:
     """Everything of it goes."""
     inbox = Inbox()

@@ -202,6 +202,17 @@ def test_a_message_of_another_process(pair: tuple[Link, Link]) -> None:
     mine.close()
 
 
+def test_a_message_of_nobody() -> None:
+    """Where the kernel does not say who has sent a message, it was not the one process that may."""
+    ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    link = Link(ours, os.getpid())
+    theirs.send(b"{}")
+    with pytest.raises(RemoteProtocolError, match="was not given"):
+        link.receive()
+    link.close()
+    theirs.close()
+
+
 def test_more_files_than_a_link_carries(pair: tuple[Link, Link]) -> None:
     """As many files as the kernel lets through are still too many, and are closed."""
     left, right = pair

@@ -11,7 +11,7 @@ import pytest
 from bridge.errors import LinkFull, PeerLost, RemoteProtocolError
 from bridge.ipc import outbox as module
 from bridge.ipc.inbox import Inbox
-from bridge.ipc.link import Link, decode
+from bridge.ipc.link import Link, close_all, decode
 from bridge.ipc.message import HEADER
 from bridge.ipc.outbox import Outbox
 from bridge.ipc.record import AT_ONCE, FRAGMENT, LONGEST, PREFIX, SHARE, is_record
@@ -49,7 +49,10 @@ class Lane:
                 for file in received[1]:
                     os.close(file)
         markers, self.markers = self.markers, []
-        return [arrived.message for serial in markers if (arrived := self.inbox.take(serial))]
+        whole = [arrived for serial in markers if (arrived := self.inbox.take(serial))]
+        for arrived in whole:
+            close_all(arrived.files)
+        return [arrived.message for arrived in whole]
 
     def close(self) -> None:
         self.outbox.close()
@@ -87,8 +90,9 @@ def test_a_message_goes_out_at_once(lane: Lane) -> None:
 
 
 def test_a_link_that_is_full(lane: Lane) -> None:
-    """It costs nobody anything but time: who looks after the link is told, and what waits goes out in order."""
+    """It costs nobody anything but time: what waits goes out in order, and of its files nothing is left here."""
     fillers = fill(lane)
+    before = len(os.listdir("/proc/self/fd"))
     file = os.open("/dev/null", os.O_RDONLY)
     assert not lane.outbox.send(1, message(10, 1), [file])
     os.close(file)
@@ -101,6 +105,7 @@ def test_a_link_that_is_full(lane: Lane) -> None:
     assert lane.blocked == [True, False]
     assert lane.receive() == [message(10, 1)]
     assert lane.notes[fillers:] == [{"type": "note"}]
+    assert len(os.listdir("/proc/self/fd")) == before
 
 
 def test_a_file_that_cannot_wait(lane: Lane) -> None:

@@ -50,6 +50,24 @@ def pool() -> Iterator[SegmentPool]:
     pool.close()
 
 
+def test_what_is_said_of_a_machine_without_memory(
+    pool: SegmentPool, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """It is said once, however many ask, and once more when there was some in between."""
+
+    def fail(*_: object, **__: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Segment, "create", fail)
+        assert [pool.claim(64, 64) for _ in range(5)] == [None] * 5
+    assert caplog.text.count("No space left") == 1
+    assert pool.claim(256, 256)
+    monkeypatch.setattr(Segment, "create", fail)
+    assert [pool.claim(64, 64) for _ in range(5)] == [None] * 5
+    assert caplog.text.count("No space left") == 2
+
+
 def test_the_pool_grows_up_to_its_limit() -> None:
     """A segment is made when the others have no room, announced before it is used, and never beyond the limit."""
     announced: list[tuple[int, int]] = []
@@ -103,6 +121,22 @@ def test_waiters_are_served_in_order(pool: SegmentPool) -> None:
     waiters[2].give_back()
     assert log == [192, 64, 128, 256]
     assert all(waiter.calls == 1 for waiter in waiters)
+
+
+def test_who_runs_is_called_before_who_does_not(pool: SegmentPool) -> None:
+    """However long others have waited for memory beside the reserve, they hold up nobody that needs none of it."""
+    claims = [pool.claim(256, 256), pool.claim(256, 256)]
+    log: list[int] = []
+    patient, running = Waiter(pool, 64, log), Waiter(pool, 128, log)
+    pool.wait(patient, 64, spare=True)
+    pool.wait(running, 128)
+    segment, first, _ = claims[0]  # type: ignore[misc]
+    pool.release(segment, first, 1)
+    assert log == []
+    pool.release(segment, first + 1, 1)
+    assert log == [128]
+    pool.release(segment, first + 2, 2)
+    assert log == [128, 64]
 
 
 def test_who_forgot_is_not_called(pool: SegmentPool) -> None:

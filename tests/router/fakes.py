@@ -234,6 +234,8 @@ class FakeService:
         self.wheel = Wheel(self.clock, self.clock.call_later, 0.5)
         self.hangups: Any = FakeHangups()
         self.connections: set[Any] = set()
+        self.kept = 0
+        self.most_kept = 1000
         self.draining = False
         self.room = True
         self.server = b"Bridge"

@@ -69,6 +69,7 @@ class FakeConnection:
         self.paused = False
         self.flushed = True
         self.stalled = False
+        self.crowded = False
         self.room = 0  # bytes that the socket takes without the transport
         self.length_kept = True
         self.exchange: Exchange | None = None

@@ -8,6 +8,7 @@ import pytest
 
 from bridge import config
 from bridge.router.framing import Framing
+from tests.router.by_hand import WorkerByHand
 from tests.router.rig import Rig, echo, reply, run, settle, until
 
 UPLOAD = Framing(size=100_000)
@@ -140,6 +141,25 @@ def test_a_loop_that_computes() -> None:
         await until(lambda: application._room == application._most)
         await rig.idle()
         await rig.close()
+
+    run(test())
+
+
+def test_threads_in_place_of_loops_that_computed() -> None:
+    """An application that has become one of WSGI gets as many requests as its threads take."""
+
+    async def test() -> None:
+        rig = Rig()
+        application = rig.application
+        rig.worker()
+        await until(lambda: rig.ready)
+        application._ceiling.requests = 1
+        worker = WorkerByHand(rig, 9, limit=5).attach()
+        await until(lambda: len(rig.ready) == 2)
+        assert application.interface == "wsgi"
+        assert application._room == application._most
+        await rig.close()
+        worker.close()
 
     run(test())
 

@@ -1,4 +1,4 @@
-"""Many slow clients of one ASGI worker: what they have not taken leaves shared memory, and the worker still waits."""
+"""Many slow clients of ASGI workers: what they have not taken leaves memory, and the workers still wait."""
 
 from __future__ import annotations
 
@@ -7,8 +7,10 @@ from pathlib import Path
 import pytest
 
 from bridge import config
-from bridge.router.exchange import CROWDED
-from tests.router.rig import TINY, FakeConnection, Rig, Worker, answer, pattern, run, settle, until
+from bridge.ipc.message import UNKNOWN
+from bridge.router.outflow import CROWDED
+from bridge.worker.stream import WorkerStream
+from tests.router.rig import NORMAL, TINY, FakeConnection, Rig, Worker, answer, pattern, run, settle, until
 from tests.router.test_disk import opened
 
 SIZE = 5000
@@ -53,6 +55,41 @@ def test_slow_clients_leave_memory_to_others(tmp_path: Path, path: str) -> None:
                 client.take()
             await settle()
         assert all(client.body == pattern(SIZE) for client in clients)
+        await rig.idle()
+        assert not opened(tmp_path)
+        await rig.close()
+
+    run(test())
+
+
+@pytest.mark.parametrize("crowded", [True, False])
+def test_small_pieces(tmp_path: Path, crowded: bool) -> None:
+    """What needs no chunks waits in the router's memory as long as there is little of it, then in a file."""
+
+    async def test() -> None:
+        rig = Rig(http=config.Http(body_temp_path=str(tmp_path)))
+        size, piece = 2 * NORMAL.window, 4000
+        body = pattern(size)
+
+        async def drip(worker: Worker, stream: WorkerStream) -> None:
+            stream.respond(200, b"", UNKNOWN, 0, b"", False)
+            for start in range(0, size, piece):
+                if not stream.send(body[start : start + piece], start + piece >= size):
+                    await stream.writable()
+
+        worker = rig.worker(drip)
+        connection, _ = rig.request()
+        connection.stalled = True
+        await until(lambda: sum(map(len, connection.held)) > 10 * piece)
+        connection.crowded = crowded
+        await until(lambda: worker.streams[0]._unacknowledged >= NORMAL.window)
+        if crowded:
+            await until(lambda: opened(tmp_path) and not rig.application.disk.jobs)
+        assert (sum(map(len, connection.held)) < NORMAL.window // 2) == crowded
+        while not connection.complete:
+            connection.take()
+            await settle()
+        assert connection.body == body
         await rig.idle()
         assert not opened(tmp_path)
         await rig.close()

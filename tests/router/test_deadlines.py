@@ -93,6 +93,23 @@ def test_reader_that_takes_nothing_of_what_is_written(size: int | None, piece: i
     assert client.transport.aborted
 
 
+@pytest.mark.parametrize("size", [None, 1_000_000], ids=["chunked", "length"])
+@pytest.mark.parametrize("leaves", [True, False])
+def test_what_waits_for_slow_readers_is_counted(size: int | None, leaves: bool) -> None:
+    """What lies in our own memory, not what lies in a worker's; until the client has taken it, or has left."""
+    client = lagging(size, 900)
+    assert client.service.kept == 300 * 900
+    assert client.connection.crowded
+    client.connection.write(memoryview(bytes(5000)), False)
+    assert client.service.kept == 300 * 900
+    if leaves:
+        client.connection.connection_lost(None)
+    else:
+        client.transport.take(1 << 20)
+    assert client.service.kept == 0
+    assert not client.connection.crowded
+
+
 def lagging(size: int | None, piece: int) -> Client:
     """A client that does not take all of a first piece, and an application that then writes 300 more."""
     client = asked()

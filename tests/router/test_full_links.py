@@ -13,7 +13,7 @@ from bridge.errors import LinkFull
 from bridge.ipc import port as port_module
 from bridge.ipc.handshake import segment_note
 from bridge.ipc.link import Link, close_all
-from bridge.ipc.message import SEGMENT
+from bridge.ipc.message import BATON, HEADER, SEGMENT
 from bridge.ipc.record import is_record
 from bridge.ipc.segment import Segment
 from bridge.router.framing import Framing
@@ -93,6 +93,23 @@ def test_a_link_that_is_full() -> None:
         await until(lambda: all(connection.complete for connection, _ in pairs))
         assert [connection.body for connection, _ in pairs] == bodies
         await rig.idle()
+        await rig.close()
+
+    run(test())
+
+
+def test_a_worker_whose_queue_was_full_is_rung(memory: config.Memory) -> None:
+    """What found no room in the queue to the router goes there when the router has read some of it."""
+
+    async def test() -> None:
+        rig = Rig(memory)
+        worker = rig.worker()
+        await until(lambda: rig.ready)
+        await settle()
+        port = worker.attached.port
+        while port.send(HEADER.pack(0, BATON, 0, 0, 0, 0, 4711, 0)):
+            pass
+        await until(lambda: port.clear)
         await rig.close()
 
     run(test())

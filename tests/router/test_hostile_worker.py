@@ -6,7 +6,9 @@ import pytest
 
 from bridge import config
 from bridge.ipc import handshake
-from bridge.ipc.message import DATA, HEADER, LAST, RESPONSE
+from bridge.ipc.message import DATA, DESCRIPTOR, HEAD, HEADER, LAST, RESPONSE, TAKEN
+from bridge.ipc.record import LONGEST
+from bridge.ipc.stream import Event
 from bridge.router import worker_link, worker_port
 from tests.router.rig import NORMAL, TINY, Rig, echo, raw, run, settle, until
 
@@ -48,6 +50,76 @@ def test_an_answer_to_what_nobody_has_claimed() -> None:
         rig.worker(echo)
         await connection.completed()
         await rig.idle()
+        await rig.close()
+
+    run(test())
+
+
+def test_a_head_that_another_has_claimed() -> None:
+    """Who says that it has copied a head must be who has claimed it: its chunks stay until that one has."""
+
+    async def test() -> None:
+        rig = Rig()
+        liar = rig.worker()
+        await until(lambda: rig.ready)
+        liar.attached._accepting = False
+        head = b"GET / HTTP/1.1\r\nHost: a\r\nX: " + b"y" * NORMAL.item_size + b"\r\n\r\n"
+        connection, exchange = rig.request(head=head)
+        assert rig.application.heads.busy()
+        raw(liar, TAKEN, exchange.stream)
+        await until(lambda: rig.cut)
+        assert rig.cut == [(liar.number, f"stream {exchange.stream:#x} was not claimed by it")]
+        honest = rig.worker(echo)
+        await connection.completed()
+        assert honest.streams[0].head.endswith(head)
+        await rig.idle()
+        await rig.close()
+
+    run(test())
+
+
+def test_who_asks_for_a_head_again() -> None:
+    """The head of a request is sent once to who has claimed it: the router keeps no copies for who reads none."""
+
+    async def test() -> None:
+        rig = Rig()
+        worker = rig.worker()
+        await until(lambda: rig.ready)
+        _, exchange = rig.request()
+        await until(lambda: worker.streams)
+        raw(worker, HEAD, exchange.stream)
+        await until(lambda: rig.application.workers[worker.number].linked)
+        await settle()
+        assert not rig.cut
+        raw(worker, HEAD, exchange.stream)
+        await until(lambda: rig.cut)
+        assert rig.cut == [(worker.number, f"the head of stream {exchange.stream:#x} was asked for before")]
+        await rig.idle()
+        await rig.close()
+
+    run(test())
+
+
+@pytest.mark.parametrize("size", [LONGEST - HEADER.size, LONGEST - HEADER.size + 1], ids=["the longest", "longer"])
+def test_a_response_head_in_chunks(size: int) -> None:
+    """What is copied out of a worker's memory is as long as a head may be, and no longer."""
+
+    async def test() -> None:
+        rig = Rig()
+        worker = rig.worker()
+        await until(lambda: rig.ready)
+        connection, exchange = rig.request()
+        await until(lambda: worker.streams)
+        segment = worker.attached.segment
+        first, _ = segment.claim(size, size)
+        segment.write(first, b"x: y\r\n" + b"z" * (size - 6))
+        fixed = RESPONSE, LAST, 1, 0, size - 6, 200, 6
+        piece = DESCRIPTOR.pack(segment.number, first, size)
+        worker.attached.answer(exchange.stream, Event.FINISH, HEADER.pack(exchange.stream, *fixed) + piece)
+        await until(lambda: connection.ended)
+        assert connection.complete == (size == LONGEST - HEADER.size)
+        reasons = [reason for _, reason in rig.cut]
+        assert reasons == ([] if connection.complete else ["a response head that is too long"])
         await rig.close()
 
     run(test())

@@ -108,6 +108,17 @@ def test_who_is_put_back_is_next_again(newest_first: bool) -> None:
     assert following(line) is first
 
 
+def test_whose_deadline_is_over() -> None:
+    """Each is found, also behind others that came later but were put back."""
+    line: Line[Request] = Line(TIMEOUT)
+    line.newest_first = True
+    first, *_ = (request(line, came) for came in (0.0, 1.0, 5.0))
+    old = Request(TIMEOUT + 0.5)
+    line.put_back(old)
+    assert line.overdue(TIMEOUT - 0.1) == []
+    assert line.overdue(TIMEOUT + 0.9) == [first, old]
+
+
 def test_an_empty_line() -> None:
     """Nobody waits, so nothing stands."""
     line: Line[Request] = Line(TIMEOUT)

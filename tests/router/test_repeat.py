@@ -74,6 +74,31 @@ def test_with_its_body(memory: config.Memory, size: int) -> None:
     run(test())
 
 
+@pytest.mark.parametrize("begun", [True, False])
+def test_the_time_that_a_worker_has_had_does_not_count(begun: bool) -> None:
+    """Whether it had begun or not: the deadlines of a run are those of the next one."""
+
+    async def test() -> None:
+        rig = Rig(retry_safe=True, limits=config.Limits(run_timeout=100.0))
+        first = rig.worker(attach=False)
+        if not begun:
+            first._start = first.streams.append  # type: ignore[assignment, method-assign]  # takes requests, and begins none
+        first.attach()
+        connection, exchange = rig.request()
+        await until(lambda: first.streams)
+        deadlines = rig.application._deadlines
+        deadlines._look_at_all(rig.application.loop.time())
+        assert exchange in deadlines._runs
+        await killed(rig, first)
+        assert exchange not in deadlines._runs
+        rig.worker(echo)
+        await connection.completed()
+        await rig.idle()
+        await rig.close()
+
+    run(test())
+
+
 def test_at_most_once(memory: config.Memory) -> None:
     """A request that kills a second worker gets its client a 502."""
 

@@ -141,6 +141,35 @@ def test_who_does_nothing() -> None:
     assert busy.ends[0] == slow.ends[0] == "timed out"
 
 
+@pytest.mark.parametrize("limits", [{"run_timeout": 8.0}, {"timeout": 8.0}])
+def test_who_is_published_once_more(limits: dict[str, float]) -> None:
+    """When its worker is gone it only waits, and its next run has all the time that there is."""
+    owner = Owner(**limits)
+    request = owner.publish(1)
+    owner.clock.advance(7)
+    owner.deadlines.forget(request)
+    owner.queued.add(1)
+    owner.clock.advance(15)
+    owner.queued.clear()
+    owner.clock.advance(7)
+    assert not request.ends
+    owner.clock.advance(1 + 2 * 8 / PARTS)
+    assert request.ends[0] == "timed out"
+
+
+def test_an_error_ends_no_deadline() -> None:
+    """What goes wrong with one request is the loop's to log; the deadlines of all others hold."""
+    owner = Owner()
+    owner.publish(1, queued=True)
+    owner.expire = lambda _: 1 / 0  # type: ignore[method-assign, assignment]
+    with pytest.raises(ZeroDivisionError):
+        owner.clock.advance(100)
+    del owner.expire
+    other = owner.publish(2, queued=True)
+    owner.clock.advance(32)
+    assert other.ends == ["expired"]
+
+
 @pytest.mark.parametrize("limits", [{}, {"timeout": 0.0, "run_timeout": 0.0}])
 def test_no_limits(limits: dict[str, float]) -> None:
     """Unless the operator asks for it nobody is timed out, or looked at for that."""

@@ -42,3 +42,14 @@ def test_silence() -> None:
     tally.turned_away += 1
     assert tally.line(0.0, 0, 0.0, stands=False)
     assert not tally.line(100.0, 0, 0.0, stands=True)
+
+
+def test_who_left_long_before() -> None:
+    """A line tells of the clients that an overload has cost, not of all that have left since the last one."""
+    tally = Tally("shop")
+    for second in range(1000):
+        tally.unserved += 1
+        assert not tally.line(float(second), 0, 0.0, stands=False)
+    tally.unserved += 1
+    left = int(tally.line(1000.0, 1, 1.0, stands=True).split(": ")[1].split()[0])
+    assert 1 <= left <= EVERY + 1

@@ -7,7 +7,7 @@ import pytest
 from bridge import config
 from bridge.ipc.message import UNKNOWN
 from bridge.router.framing import Framing
-from tests.router.rig import Rig, pattern, run, until, upload
+from tests.router.rig import TINY, Rig, pattern, run, until, upload
 
 SOON = config.Limits(run_timeout=0.05)
 SILENCE = config.Limits(timeout=0.05)
@@ -106,6 +106,33 @@ def test_a_client_that_uploads_slowly() -> None:
         for stream in worker.streams:
             stream.finished()
         await rig.idle()
+        await rig.close()
+
+    run(test())
+
+
+def test_an_upload_that_is_given_up_while_it_waits() -> None:
+    """It is not read on when there is memory: the connection has its answer, and reads the next request."""
+
+    async def test() -> None:
+        rig = Rig(TINY)
+        worker = rig.worker()
+        await until(lambda: rig.ready)
+        pool = rig.application.pool
+        taken = []
+        while piece := pool.claim(TINY.chunk_size, 1):
+            taken.append(piece)
+        connection, exchange = rig.request(complete=False, framing=Framing(size=1000))
+        await until(lambda: worker.streams)
+        assert connection.paused
+        exchange.time_out()
+        assert connection.refused == (504, None)
+        for segment, first, _ in taken:
+            pool.release(segment, first, 1)
+        assert connection.paused
+        worker.streams[0].finished()
+        await rig.idle()
+        assert connection.paused
         await rig.close()
 
     run(test())

@@ -24,6 +24,23 @@ def test_no_memory_to_begin_with() -> None:
     rig.close()
 
 
+def test_what_nobody_waits_for() -> None:
+    """An upload that was given up takes no memory, and leaves a connection alone that is at the next request."""
+    rig = Rig(*MEMORIES["tiny"])
+    taken = rig.hog()
+    rig.upload.feed(pattern(100), False)
+    assert rig.source.paused
+    rig.upload.stop()
+    while len(taken) > 1:
+        rig.give_back(taken)
+    known(rig)
+    rig.upload.wanted(0)
+    assert rig.pool.busy() == 1
+    assert rig.source.paused
+    rig.give_back(taken)
+    rig.close()
+
+
 def test_one_chunk_is_enough() -> None:
     """With next to no memory a body goes chunk by chunk, and the source is never asked with an empty buffer."""
     rig = Rig(*MEMORIES["tiny"])

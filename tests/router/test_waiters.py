@@ -55,6 +55,22 @@ def test_the_dead_are_not_rung() -> None:
     assert rung(alive[1])
 
 
+def test_bits_of_the_dead_that_come_back() -> None:
+    """Whoever goes on setting the sleeping bits of waiters that there are not does not keep the router looking."""
+
+    class Queue:
+        looks = 0
+
+        def wake(self) -> int:
+            self.looks += 1
+            assert self.looks < 100
+            return 2
+
+    queue = Queue()
+    Waiters(queue, 5).ring(1)  # type: ignore[arg-type]
+    assert queue.looks <= 5
+
+
 def test_a_loop_is_one_waiter() -> None:
     """The others are free again, and the first has the bell of the port, which rings once for what was missed."""
     waiters = Waiters(queue_of(3), 3)

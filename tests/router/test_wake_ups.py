@@ -1,4 +1,4 @@
-"""Wake-ups: no request waits beside a worker that sleeps."""
+"""Wake-ups: no request waits beside a worker that sleeps, and no worker beside memory."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from tests.router.rig import (
     GEOMETRIES,
     Rig,
     echo,
+    pattern,
     raw,
     reply,
     run,
@@ -214,6 +215,31 @@ def test_a_baton_for_nobody(memory: config.Memory) -> None:
         connection, _ = rig.request()
         await until(lambda: connection.complete)
         assert not rig.cut
+        await rig.idle()
+        await rig.close()
+
+    run(test())
+
+
+def test_a_worker_that_waits_for_chunks_is_rung(memory: config.Memory) -> None:
+    """When the transport lets go of its bytes, the worker hears that there are free chunks, and from nobody else."""
+
+    async def test() -> None:
+        rig = Rig(memory)
+        worker = rig.worker()
+        connection, _ = rig.request()
+        await until(lambda: worker.streams)
+        segment = worker.attached.segment
+        first, size = segment.claim(segment.count * segment.chunk_size, segment.count * segment.chunk_size)
+        view = rig.application.workers[worker.number].take(worker.number, first, size)
+        body = pattern(memory.item_size)
+        worker.streams[0].respond(200, b"", len(body), 0, body, True)
+        await until(lambda: worker.attached._short)
+        await settle()
+        assert not connection.complete
+        del view
+        await connection.completed()
+        assert connection.body == body
         await rig.idle()
         await rig.close()
 

@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from bridge import config
+from bridge.core import Queue
 from bridge.ipc.message import DATA, RESPONSE, UNKNOWN
 from bridge.ipc.stream import Event, State
 from bridge.router.framing import Framing
@@ -25,6 +26,7 @@ from tests.router.rig import (
     raw,
     reply,
     run,
+    settle,
     until,
     upload,
 )
@@ -221,6 +223,38 @@ def test_a_published_answer_of_the_dead_counts(memory: config.Memory) -> None:
         await rig.close()
 
     run(test())
+
+
+def test_a_published_answer_behind_what_the_dead_was_writing(memory: config.Memory) -> None:
+    """A thread that died while it wrote a message holds up nothing that other threads have published behind it."""
+
+    async def test() -> None:
+        rig = Rig(memory)
+        worker = rig.worker()
+        connection, _ = rig.request()
+        await until(lambda: worker.streams)
+        await settle()
+        begin_to_write(rig, worker)
+        reply(worker.streams[0])
+        worker.die()
+        await until(lambda: not rig.application.workers)
+        assert connection.complete
+        await rig.idle()
+        await rig.close()
+
+    run(test())
+
+
+def begin_to_write(rig: Rig, worker: Worker) -> None:
+    """Take the next cell of the queue to the router, and leave it so: see core/ring.h and core/layout.h."""
+    memory, geometry = worker.attached.port.memory, rig.application.geometry
+    size, capacity = geometry.item_size, geometry.queue
+    start = geometry.queue_bytes
+    tail = start + 128
+    ticket = int.from_bytes(memory[tail : tail + 8], "little")
+    cell = start + Queue.bytes_needed(capacity, size, 1) - (capacity - ticket % capacity) * size
+    memory[cell : cell + 8] = (ticket // capacity << 24 | 1 << 16 | worker.number).to_bytes(8, "little")
+    memory[tail : tail + 8] = (ticket + 1).to_bytes(8, "little")
 
 
 @pytest.mark.parametrize("kind", [RESPONSE, DATA, 77])

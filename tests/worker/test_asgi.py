@@ -5,6 +5,9 @@ from __future__ import annotations
 import asyncio
 import gc
 import weakref
+from collections.abc import Coroutine, Generator
+from types import coroutine
+from typing import Any
 
 import pytest
 
@@ -219,3 +222,35 @@ def test_drain_waits_for_requests_that_come_meanwhile() -> None:
         assert second.complete
 
     asyncio.run(main())
+
+
+def begins_at_once(loop: asyncio.AbstractEventLoop, wrapped: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
+    """As asyncio.eager_task_factory of Python 3.12: a task whose first step is done when it is made."""
+    try:
+        first = wrapped.send(None)
+    except StopIteration:
+        return asyncio.Task(asyncio.sleep(0), loop=loop)
+
+    @coroutine
+    def rest() -> Generator[Any, Any, None]:
+        yield first
+        yield from wrapped.__await__()
+
+    return asyncio.Task(rest(), loop=loop)
+
+
+def test_tasks_that_begin_at_once() -> None:
+    """A task factory of the application's may do that: a request ends as it does else."""
+
+    async def main() -> None:
+        loop = asyncio.get_running_loop()
+        loop.set_task_factory(begins_at_once)  # type: ignore[arg-type]
+        app = application(sends(start(), body(b"x")))
+        stream = FakeStream()
+        app.start(stream)
+        assert await app.drain() == 0
+        assert not app.tasks
+        assert stream.complete
+        assert stream.finishes == 1
+
+    asyncio.run(asyncio.wait_for(main(), 10))

@@ -10,8 +10,8 @@ import pytest
 
 from bridge.errors import ClientDisconnect
 from bridge.worker.types import Message, Receive, Scope, Send
-from tests.worker.fake_stream import FakeStream
-from tests.worker.one_request import POST, application, body, fails, is_500, serve, start, turn
+from tests.worker.fake_stream import GET, FakeStream
+from tests.worker.one_request import HEAD, POST, application, body, fails, is_500, serve, start, turn
 
 
 def test_receive_after_the_body_waits_for_the_end_of_the_response() -> None:
@@ -108,6 +108,47 @@ def test_send_raises_oserror_when_the_client_left(when: str, caplog: pytest.LogC
     assert isinstance(seen[0], ClientDisconnect)
     assert not stream.aborted
     assert not caplog.records
+
+
+@pytest.mark.parametrize(
+    ("request_head", "status", "data"), [(HEAD, 200, b"event"), (GET, 204, b"event"), (GET, 200, b"")]
+)
+def test_pieces_of_which_nothing_is_sent(request_head: bytes, status: int, data: bytes) -> None:
+    """Who sends events without an end hears that the client left, also where no byte of them goes out."""
+    stream = FakeStream(request_head)
+
+    async def target(scope: Scope, receive: Receive, send: Send) -> None:
+        await send(start(status))
+        await turn()
+        for _ in range(3):
+            await send(body(data, more=True))
+        stream.cancel()
+        with pytest.raises(OSError, match="client left"):
+            await send(body(data, more=True))
+        seen.append(True)
+
+    seen: list[bool] = []
+    serve(target, stream)
+    assert seen
+
+
+@pytest.mark.parametrize("first", [start(), body(b"all"), body(b"some", more=True)])
+@pytest.mark.parametrize("then", [start(500), body(b"x", more=True), body(b"x")])
+def test_every_send_raises_oserror_when_the_client_left(first: Message, then: Message) -> None:
+    """Not only the first one: what the failed one would have been is no reason to complain of the next."""
+    seen: list[bool] = []
+
+    async def target(stream: FakeStream, receive: Receive, send: Send) -> None:
+        if first["type"] == "http.response.body":
+            await send(start())
+        stream.cancel()
+        for message in (first, then):
+            with pytest.raises(OSError, match="client left"):
+                await send(message)
+        seen.append(True)
+
+    leaves(target)
+    assert seen
 
 
 def test_head_that_is_held_when_the_client_leaves() -> None:

@@ -143,6 +143,18 @@ def test_a_worker_that_leaves_closes_its_websockets(worker: Worker) -> None:
     assert worker.events[1]["code"] == 1012
 
 
+def test_a_worker_that_leaves_is_hurried(worker: Worker) -> None:
+    """Who has said that it is to leave may say later that there is no time: what runs is cancelled, and says so."""
+    with joined(worker) as side:
+        side.publish()
+        side.port.peer_bell.ring()
+        assert worker.began.acquire(timeout=PATIENCE)
+        worker.server.stop(graceful=True)
+        assert worker.heard() == "draining"
+        worker.server.stop(graceful=False)
+        until(lambda: [message.number for message in side.drain() if message.flags & LAST] == [503])
+
+
 def test_an_offer_to_a_worker_that_leaves(worker: Worker) -> None:
     """A router whose offer comes too late gets no worker that takes nothing any more."""
     ours, theirs = Link.pair()

@@ -6,19 +6,25 @@ import asyncio
 import logging
 import time
 from collections.abc import Callable
+from typing import Any
 
 import pytest
 
+from bridge.core import FULL
 from bridge.ipc import handshake
-from bridge.ipc.message import ABORT, BODY, CANCEL, DESCRIPTOR, FILE, HEADER, LAST, SEGMENT
+from bridge.ipc.message import ABORT, BATON, BODY, CANCEL, DESCRIPTOR, FILE, HEAD, HEADER, LAST, SEGMENT
+from bridge.ipc.record import fragments
 from bridge.ipc.stream import Event, State
 from bridge.worker.asgi import AsgiApplication
 from bridge.worker.attach import Attached
 from bridge.worker.scope import ScopeBuilder
 from bridge.worker.stream import WorkerStream
 from bridge.worker.types import Receive, Scope, Send
+from tests.ipc.rings import ringing
 from tests.ipc.test_link import few_files
-from tests.worker.thread_rig import REQUESTS, RouterSide, pattern
+from tests.worker.test_long_heads import publish_linked
+from tests.worker.thread_rig import HEAD as HEADS
+from tests.worker.thread_rig import REQUESTS, TINY, RouterSide, pattern
 
 
 def test_a_body_in_a_file_is_not_an_empty_one(caplog: pytest.LogCaptureFixture) -> None:
@@ -90,6 +96,92 @@ def test_a_segment_that_has_not_come(shortage: bool) -> None:
         asyncio.run(test())
 
 
+def test_a_segment_that_another_message_has_found(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A message that waits for a segment goes on although it was the next one, which names it too, that read it."""
+    started: list[WorkerStream] = []
+    bodies = [pattern(5000), pattern(6000)]
+    with RouterSide(join=False) as side:
+
+        async def test() -> None:
+            attachment = handshake.receive_offer(side.theirs, "1")
+            assert attachment
+            router = Attached(attachment, 4, started.append, lambda _: None)
+            park = router._link.park
+
+            def park_and_answer(*parts: Any) -> None:
+                park(*parts)
+                side.announce()  # as a router that hears it at once
+
+            monkeypatch.setattr(router._link, "park", park_and_answer)
+            router._appetite.requests = len(bodies)
+            router.open()
+            attachment.port.bell.hush()  # it has rung at the beginning, for nothing
+            for body in bodies:
+                side.publish(body=body)
+            side.port.peer_bell.ring()
+            await look(lambda: len(started) == 2)
+            assert {stream.take() for stream in started} == set(bodies)
+            router.close()
+
+        asyncio.run(test())
+
+
+def test_a_segment_is_asked_for_as_soon_as_there_is_room() -> None:
+    """A worker whose queue to the router is full asks when the router has read some of it."""
+    started: list[WorkerStream] = []
+    with RouterSide(TINY, join=False) as side:
+
+        async def test() -> None:
+            attachment = handshake.receive_offer(side.theirs, "1")
+            assert attachment
+            while attachment.port.send(HEADER.pack(0, BATON, 0, 0, 0, 0, 0, 0)):
+                pass
+            router = Attached(attachment, 4, started.append, lambda _: None)
+            side.publish(body=pattern(200))
+            router.open()
+            await look(lambda: router._link.parked)
+            await look(lambda: any(message.kind == SEGMENT for message in side.drain()))
+            side.announce()
+            await look(lambda: started)
+            router.close()
+
+        asyncio.run(test())
+
+
+def test_a_client_that_leaves_while_its_head_comes() -> None:
+    """The worker keeps nothing of a head that it gave up, and goes on with its router whatever was on the way."""
+    started: list[WorkerStream] = []
+    lost: list[Attached] = []
+    with RouterSide(join=False) as side:
+
+        async def test() -> None:
+            attachment = handshake.receive_offer(side.theirs, "1")
+            assert attachment
+            inbox = attachment.port.inbox
+            router = Attached(attachment, 4, started.append, lost.append)
+            number, message = publish_linked(side)
+            router.open()
+            await look(lambda: any(message.kind == HEAD for message in side.drain()))
+            first, second, third, _ = fragments(number, message, side.port.outbox.serial)
+            side.link.send_bytes(first[0])
+            side.port.send(first[1])
+            await look(lambda: inbox.held)
+            side.link.send_bytes(second[0])
+            router._link._on_readable()  # before the queue, in which a CANCEL is in front of the marker
+            side.cancel(number)
+            side.port.send(second[1])
+            await look(lambda: any(message.kind == ABORT for message in side.drain()))
+            side.link.send_bytes(third[0])
+            side.port.send(third[1])
+            side.publish()
+            side.port.peer_bell.ring()
+            await look(lambda: started)
+            assert (lost, inbox.held) == ([], 0)
+            router.close()
+
+        asyncio.run(test())
+
+
 def test_a_segment_that_does_not_exist(caplog: pytest.LogCaptureFixture) -> None:
     """The router says so, and is left: somebody writes into the memory that the workers share."""
     lost: list[Attached] = []
@@ -107,6 +199,26 @@ def test_a_segment_that_does_not_exist(caplog: pytest.LogCaptureFixture) -> None
 
         asyncio.run(test())
     assert "unexpected message 'segment'" in caplog.text
+
+
+def test_who_else_is_to_be_rung() -> None:
+    """A loop that leaves requests behind names another sleeper, and rings a router that found the queue full."""
+    with RouterSide(TINY, join=False) as side:
+
+        async def test() -> None:
+            attachment = handshake.receive_offer(side.theirs, "1")
+            assert attachment
+            router = Attached(attachment, 4, lambda _: None, lambda _: None)
+            for _ in range(TINY.queue):
+                side.publish(head=HEADS[-24:])
+            assert side.queue.push(bytes(8)) == FULL
+            side.set_sleeping(1)
+            router.open()
+            assert ringing(side.port.bell)
+            assert [(message.kind, message.number) for message in side.drain()] == [(BATON, 1)]
+            router.close()
+
+        asyncio.run(test())
 
 
 def test_a_loop_that_computes_takes_one_after_the_other() -> None:

@@ -55,6 +55,25 @@ def test_cancelled_when_the_grace_is_over(grace: float, caplog: pytest.LogCaptur
     assert [record.levelname for record in caplog.records] == ["ERROR"]  # the one that went on, and did not answer
 
 
+def test_a_task_that_has_not_begun() -> None:
+    """It is not cancelled before its first step, which is what ends its stream."""
+
+    async def main() -> None:
+        async def target(scope: Scope, receive: Receive, send: Send) -> None:
+            raise AssertionError
+
+        app, stream = application(target, 0.0), FakeStream()
+        app.start(stream)
+        stream.cancel()
+        assert app._grace is not None
+        app._grace._look()
+        await asyncio.sleep(0)
+        assert stream.finishes == 1
+        assert not app.tasks
+
+    asyncio.run(asyncio.wait_for(main(), 10))
+
+
 def test_who_goes_on_is_not_cancelled_again() -> None:
     """A task that has work to do in spite of it is let alone."""
 

@@ -35,7 +35,7 @@ class Prototype:
     def start(self, **application: Any) -> None:
         """Start and configure it; the arguments are settings of the application."""
         settings = config.Application(module="m", path=(str(self.place),), **application)
-        self.child = Child("prototype", [sys.executable, "-P", str(STAND_IN), "prototype"])
+        self.child = Child("prototype", [sys.executable, "-P", str(STAND_IN), "prototype"], lambda _, __: None)
         message = {
             "type": "configure",
             "name": settings.name,

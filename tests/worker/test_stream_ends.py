@@ -44,6 +44,20 @@ def test_a_cancel_wakes_everybody() -> None:
     run(test)
 
 
+def test_a_cancel_is_heard_in_the_next_turn() -> None:
+    """Whoever waits runs when the loop comes round, and not later: a busy loop takes long to do that."""
+
+    async def test(router: FakeRouter, stream: WorkerStream) -> None:
+        stream.expect_body()
+        waiting = [asyncio.ensure_future(each) for each in (stream.readable(), stream.readable(), stream.gone())]
+        await settle()
+        stream.cancel()
+        await asyncio.sleep(0)
+        assert all(each.done() for each in waiting)
+
+    run(test)
+
+
 @pytest.mark.parametrize("size", [1, 300])
 @pytest.mark.parametrize("head", [0, 300])
 def test_the_word_says_so_first(size: int, head: int) -> None:
@@ -111,6 +125,8 @@ def test_a_waiting_task_that_is_cancelled_loses_nothing() -> None:
         first.cancel()
         await settle()
         assert not second.done()
+        assert stream._readers is not None
+        assert len(stream._readers) == 1  # else who polls with a time limit fills the memory
         stream.deliver(b"x", last=True)
         await second
         assert stream.take() == b"x"

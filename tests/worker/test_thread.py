@@ -11,11 +11,13 @@ from collections.abc import Callable
 
 import pytest
 
+from bridge.ipc import handshake
 from bridge.ipc.message import ABORT, BATON, HEADER, LAST
 from bridge.ipc.port import Geometry
 from bridge.worker.thread import RequestThread
+from bridge.worker.thread_router import ThreadRouter
 from bridge.worker.types import SyncStream
-from tests.ipc.rings import rung
+from tests.ipc.rings import ringing, rung
 from tests.worker.thread_rig import HEAD, NORMAL, PATIENCE, TINY, RouterSide, until
 
 SHORT = HEAD[-24:]
@@ -128,6 +130,21 @@ def test_a_thread_that_leaves_passes_its_ring_on() -> None:
         assert sorted(first) == [False, True]
         seats[first.index(True)].leave()
         assert rung(side.bells[first.index(False)])
+
+
+def test_a_router_that_found_no_room_is_rung() -> None:
+    """The main thread, which makes room in the queue to the worker, says so to who waits for it."""
+    with RouterSide(TINY, join=False) as side:
+        attachment = handshake.receive_offer(side.theirs, "1")
+        assert attachment
+        router = ThreadRouter(attachment, lambda: None)
+        while side.port.send(HEADER.pack(0, 77, 0, 0, 0, 0, 0, 0)):
+            pass
+        assert not ringing(side.port.bell)
+        router.on_bell()
+        assert rung(side.port.bell)
+        assert side.port.flush()
+        router.end()
 
 
 def test_the_baton_of_another_worker() -> None:

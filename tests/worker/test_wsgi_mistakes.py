@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from bridge.errors import RemoteProtocolError
 from bridge.worker.types import Environ
 from tests.worker.fake_sync_stream import FakeSyncStream
 from tests.worker.one_wsgi_request import HEAD, Start, answers, fails, is_500, is_broken, serve
@@ -176,6 +177,21 @@ def test_close_that_raises(caplog: pytest.LogCaptureFixture) -> None:
     stream = fails(answers(FailsToClose()), caplog)
     assert stream.complete
     assert "in close" in caplog.text
+
+
+class Damaged(FakeSyncStream):
+    """Its last message cannot be sent."""
+
+    def flush(self) -> None:
+        raise RemoteProtocolError("the queue is damaged")
+
+
+def test_close_is_called_when_the_end_cannot_be_sent(caplog: pytest.LogCaptureFixture) -> None:
+    """close() runs whatever has become of the router: it gives back what is the application's. Both are logged."""
+    with caplog.at_level(logging.INFO, "bridge"):
+        serve(answers(FailsToClose()), Damaged())
+    assert "in close" in caplog.text
+    assert "the queue is damaged" in caplog.text
 
 
 def test_failure_of_the_body_and_of_close(caplog: pytest.LogCaptureFixture) -> None:
