@@ -89,9 +89,9 @@ class Process:
     command: str
 
 
-def until(condition: Callable[[], object], what: str) -> None:
-    """Wait until `condition` is true."""
-    end = time.monotonic() + PATIENCE
+def until(condition: Callable[[], object], what: str, patience: float = PATIENCE) -> None:
+    """Wait until `condition` is true, at most `patience` seconds."""
+    end = time.monotonic() + patience
     while not condition():
         assert time.monotonic() < end, f"it did not come to pass: {what}"
         time.sleep(0.01)

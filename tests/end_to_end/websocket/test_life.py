@@ -217,11 +217,11 @@ def test_beside_requests() -> None:
 
 def test_keep_alive() -> None:
     """Who is silent is pinged; who does not answer is closed, and who answers stays."""
-    settings = ("keepalive_interval=0.3", "read_timeout=1")
+    settings = ("keepalive_interval=0.4", "read_timeout=3")
     options = [word for one in settings for word in ("--set", f"http.websocket.{one}")]
     with Server("sockets:app", *options) as server:
         with connect(server, "/echo?name=mute") as mute, connect(server) as polite:
-            for _ in range(8):
+            for _ in range(9):
                 ping = polite.frame()
                 assert ping.opcode == PING
                 polite.send(frame(PONG, ping.payload))

@@ -73,15 +73,9 @@ def test_a_worker_that_dies_first() -> None:
 
 def test_deadlines() -> None:
     """`run_timeout` ends a handshake that is not answered with 504, and no WebSocket that is open."""
-    settings = (
-        *(
-            "application.limits.run_timeout=0.5",
-            "application.limits.timeout=0.5",
-            "application.limits.cancel_grace=0.1",
-        ),
-        *("http.websocket.keepalive_interval=0.4", "http.websocket.read_timeout=10"),
-        *("http.header_read_timeout=0.3", "http.body_read_timeout=0.3", "http.idle_timeout=0.3"),
-    )
+    settings = [f"application.limits.{one}" for one in ("run_timeout=1", "timeout=1", "cancel_grace=0.1")]
+    settings += [f"http.{one}" for one in ("header_read_timeout=1", "body_read_timeout=1", "idle_timeout=1")]
+    settings += [f"http.websocket.{one}" for one in ("keepalive_interval=0.5", "read_timeout=20")]
     with Server("sockets:app", *(word for one in settings for word in ("--set", one))) as server:
         with connect(server) as client:
             with Client(server.address) as slow:

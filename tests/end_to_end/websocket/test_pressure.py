@@ -51,7 +51,7 @@ def settled(server: Server) -> int:
         pause.wait(0.1)
         return len(seen) > 10 and len(set(seen[-10:])) == 1
 
-    until(still, "nothing moves any more")
+    until(still, "nothing moves any more", patience=80)
     return seen[-1]
 
 
@@ -95,7 +95,7 @@ def test_an_application_that_does_not_receive(server: Server, count: int, size: 
             still.append(sum(sent) == before)
             return all(still[-5:]) and len(still) > 5
 
-        until(stopped, "nobody can send any more")
+        until(stopped, "nobody can send any more", patience=80)
         assert max(sent) < KERNEL
         with connect(server) as other:
             assert other.send(text("alive")).message() == "alive"
