@@ -83,6 +83,9 @@ class Supervisor:
         """
         self._signals = SignalPipe(MANAGED)
         self._loop.watch(self._signals, self._on_signals)
+        # Process 1 of a container gets no signal that it has no handler for. One that whoever started it has blocked
+        # (docker/Dockerfile does) waits until here instead.
+        blocked = signal.pthread_sigmask(signal.SIG_UNBLOCK, MANAGED)
         adopt_orphans()
         try:
             self._router.start()
@@ -94,6 +97,7 @@ class Supervisor:
             self._kill_all()
             for kept in (self._router, *self._applications):
                 kept.collect()
+            signal.pthread_sigmask(signal.SIG_SETMASK, blocked)
             self._signals.close()
             adopt_orphans(adopt=False)
             self._loop.close()
