@@ -23,7 +23,7 @@ BODY = """
 </div>
 <div class="row"><button id="leave">Leave</button><button id="more" class="plain">Add three listeners</button></div>
 <pre id="log"></pre>
-<footer>A browser opens six connections to one address at most: with more listeners than that its other tabs wait.</footer>
+<footer>A browser opens six connections to one address at most: with more listeners its other tabs wait.</footer>
 <script>
 const root = document.body.dataset.root, $ = id => document.getElementById(id);
 let sources = [], got = 0;
