@@ -61,7 +61,9 @@ PURE = {  #: decide, and touch nothing: no clock, file, socket, log; of Bridge t
     "bridge.config.address",
     "bridge.config.check",
     "bridge.config.document",
+    "bridge.config.mounts",
     "bridge.config.options",
+    "bridge.config.prefixes",
     "bridge.config.reader",
     "bridge.config.settings",
     "bridge.ipc.message",
@@ -70,6 +72,7 @@ PURE = {  #: decide, and touch nothing: no clock, file, socket, log; of Bridge t
     "bridge.router.ceiling",
     "bridge.router.framing",
     "bridge.router.line",
+    "bridge.router.mounts",
     "bridge.router.pace",
     "bridge.router.tally",
     "bridge.router.route",
@@ -79,6 +82,7 @@ PURE = {  #: decide, and touch nothing: no clock, file, socket, log; of Bridge t
     "bridge.worker.fields",
     "bridge.worker.scope",
     "bridge.worker.types",
+    "bridge.worker.ways",
 }
 IMPURE = {"os", "socket", "mmap", "time", "asyncio", "logging", "selectors", "subprocess", "threading", "pathlib"}
 

@@ -10,12 +10,11 @@ import asyncio
 import gc
 import logging
 import os
-import resource
 import signal
 import socket
 import sys
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import replace
 from email.utils import formatdate
 from functools import partial
@@ -27,6 +26,7 @@ from bridge import __version__, config, log
 from bridge.errors import BridgeError, FilesLost, LinkFull, PeerLost
 from bridge.ipc import parcel
 from bridge.ipc.link import Link, decode
+from bridge.ipc.message import HTTPS, WAY
 from bridge.ipc.port import ROUTER
 from bridge.ipc.signals import ignore
 from bridge.ipc.status import (
@@ -53,35 +53,12 @@ from bridge.router.framing import Framing
 from bridge.router.hangup import Hangups
 from bridge.router.http1 import Connection
 from bridge.router.listener import SocketFile
+from bridge.router.mounts import Mounts, destinations
+from bridge.router.open_files import FILES_OF_ONE, room_for_clients
 from bridge.router.wheel import Wheel
 
-MOST_FILES = 1 << 20  #: open files that the router asks the kernel for, if its hard limit allows
-OWN_FILES = 32  #: files of the router itself, workers, listeners and segments not counted
-#: Files of a connection to WSGI: socket, request body, and response; or socket, file, duplicate of the socket.
-FILES_OF_ONE = 3
-#: Files of a worker without its threads' bells: link, two bells, what hears one, segment, and two mappings, for the
-#: segment and for the port's block: Python keeps a file for each.
-FILES_OF_WORKER = 7
 RETRY = 1.0  #: seconds
 DRAIN_LOOK = 0.05  #: seconds between two looks whether the last connection has ended
-
-
-def room_for_clients(settings: config.Settings) -> int:
-    """Raise the limit of open files as far as it may be raised, and say how many of them clients may cost.
-
-    Some files are kept back: a router without any could not take a new worker in, in whose place one has died.
-    """
-    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    most = MOST_FILES if hard == resource.RLIM_INFINITY else min(hard, MOST_FILES)
-    if soft != resource.RLIM_INFINITY and soft < most:
-        resource.setrlimit(resource.RLIMIT_NOFILE, (most, hard))
-    memory = settings.memory
-    own = OWN_FILES + 2 * len(settings.listeners)
-    for application in settings.applications.values():
-        limit = application.limits.shm or memory.limit
-        own += 2 * application.processes * (FILES_OF_WORKER + application.threads)  # there may be two generations
-        own += 2 * (limit // (memory.chunk_size * memory.chunks) * 9 // 8 + 2)  # a segment's, and its mapping's
-    return most - min(own, most * 3 // 4)
 
 
 class Service:
@@ -157,14 +134,24 @@ class Service:
         """Whether the forwarded headers of this peer are believed; an empty host is a unix socket's peer."""
         return self.trusted.trusts(host)
 
-    def exchange(self, connection: Connection, head: bytes, framing: Framing, body: bytes, complete: bool) -> Exchange:
-        """Begin one request; see `router.http1.Service`."""
+    def exchange(
+        self, connection: Connection, head: bytes, framing: Framing, body: bytes, complete: bool
+    ) -> Exchange | None:
+        """Begin one request; see `router.interface.Service`."""
         self.requests += 1
+        application, way = connection.destination, 0
+        if application.__class__ is Mounts:
+            chosen = application.choose(head)
+            if chosen is None:
+                self.refused(connection, head, 404)
+                connection.refuse(404)
+                return None
+            application, way = chosen
         peer = connection.peer
         https = False
         if connection.trusted and (framing.forwarded_for or framing.forwarded_proto):
             peer, https = self._forwarded(peer, framing)
-        exchange = Exchange(connection.destination, connection, peer + head, framing, https)
+        exchange = Exchange(application, connection, peer + head, framing, (HTTPS if https else 0) | way << WAY)
         if self.access_log is not None:
             exchange.on_over = self._log_exchange
         exchange.begin(body, complete)
@@ -273,16 +260,17 @@ class Router:
         self._service = Service(settings, self._applications, self._row, room_for_clients(settings))
         described = message["listeners"]
         self._files = [SocketFile.from_json(item["file"]) for item in described if item["file"]]
+        known = destinations(settings, self._applications)
         doors = [
-            (socket.socket(fileno=fd), self._applications[item["application"]], item["backlog"] or settings.backlog)
+            (socket.socket(fileno=fd), known[item["application"]], item["backlog"] or settings.backlog)
             for fd, item in zip(sockets, described, strict=True)
         ]
         self._starting = self._loop.create_task(self._listen(self._service, doors))
 
-    async def _listen(self, service: Service, doors: list[tuple[socket.socket, Application, int]]) -> None:
-        for sock, application, backlog in doors:
+    async def _listen(self, service: Service, doors: Iterable[tuple[socket.socket, Any, int]]) -> None:
+        for sock, destination, backlog in doors:
             sock.setblocking(False)
-            make = partial(Connection, service, application)
+            make = partial(Connection, service, destination)
             # Without a backlog uvloop would shrink the one that main has set.
             server = await self._loop.create_server(make, sock=sock, backlog=backlog)
             self._servers.append((server, sock.dup(), make))

@@ -247,7 +247,7 @@ def main(fd: int, server: Callable[..., Server] | None = None) -> None:
     set_up(message["log_level"])
     name = message["name"]
     application = config.from_json(config.Application, parcel.unpack(settings_fd), f"/applications/{name}")
-    application = replace(application, name=name)
+    application = replace(application, name=name, mounted_at=tuple(message["mounted_at"]))
     ids = range(message["first_worker"], message["first_worker"] + message["workers"])
     try:
         App(application, link, Page(page_fd, message["rows"], first=message["first_row"]), ids, server).run()

@@ -83,7 +83,7 @@ class WorkerServer:
     def _gateway(self, loaded: Any) -> WsgiApplication:
         settings = self._settings
         log = logging.getLogger("bridge")
-        return WsgiApplication(loaded, log, settings.root_path, settings.prefix, settings.threads, settings.processes)
+        return WsgiApplication(loaded, log, settings.root_path, settings.prefixes, settings.threads, settings.processes)
 
     def _import(self) -> Any:
         settings = self._settings
