@@ -80,6 +80,7 @@ PURE = {  #: decide, and touch nothing: no clock, file, socket, log; of Bridge t
     "bridge.worker.appetite",
     "bridge.worker.environ",
     "bridge.worker.fields",
+    "bridge.worker.head_of_scope",
     "bridge.worker.scope",
     "bridge.worker.types",
     "bridge.worker.ways",

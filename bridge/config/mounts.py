@@ -114,7 +114,9 @@ class Expansion:
                 self._wrong(f"{pointer}/{member}", f"{member} {instead}", at_name=True)
         around = {key: value for key, value in item.items() if key not in ("mounts", "share", *_NOT_SURROUNDING)}
         if share is True:
-            self.applications[name] = around | {"share": True, "mounts": dict(self._shared(mounts, pointer))}
+            # What runs all of them is an ASGI application, whatever they are.
+            shared = {"share": True, "protocol": "asgi", "mounts": dict(self._shared(mounts, around, pointer))}
+            self.applications[name] = around | shared
             return
         table = self.mounts[name] = {}
         own = 0
@@ -187,7 +189,7 @@ class Expansion:
             self._wrong(f"{pointer}/prefix", "the prefix of a mount is its name", at_name=True)
         return members
 
-    def _shared(self, mounts: Mapping[str, Any], pointer: str) -> Iterator[tuple[str, Any]]:
+    def _shared(self, mounts: Mapping[str, Any], around: Mapping[str, Any], pointer: str) -> Iterator[tuple[str, Any]]:
         """The mounts of an application whose workers run all of them."""
         for key, mount, inner in self._each(mounts, pointer):
             members = self._members(mount, inner)
@@ -202,4 +204,6 @@ class Expansion:
                     reason = f'{member} is that of the workers, which the mounts share: write it beside "mounts"'
                     self._wrong(f"{inner}/{escape(member)}", reason, at_name=True)
                     del members[member]
+            if "protocol" in around:
+                members.setdefault("protocol", around["protocol"])
             yield key, members

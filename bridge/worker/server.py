@@ -87,4 +87,8 @@ class WorkerServer:
 
     def _import(self) -> Any:
         settings = self._settings
+        if settings.mounts:
+            from bridge.worker.mount import shared  # noqa: PLC0415 - it loads Starlette
+
+            return shared(settings)
         return target.load(settings.module, settings.callable, settings.factory, settings.path)

@@ -56,7 +56,27 @@ def separate(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
         assert "starlette: over" in server.log.text
 
 
-@pytest.fixture(params=["separate"])
+@pytest.fixture(scope="module")
+def shared(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    """All of them in one worker."""
+    sites = SITES | {"/django": PROJECT}
+    with of_file(tmp_path_factory.mktemp("shared"), {"site": {"mounts": sites, "share": True, **AROUND}}) as server:
+        wait_for(server, 1)
+        yield server
+        server.finish()
+        assert "starlette: over" in server.log.text
+
+
+@pytest.fixture(scope="module")
+def composed() -> Iterator[Server]:
+    """`bridge.mount` in a module, which is served like any other application."""
+    with Server("mounted:app") as server:
+        yield server
+        server.finish()
+        assert "starlette: over" in server.log.text
+
+
+@pytest.fixture(params=["separate", "shared", "composed"])
 def mounted(request: pytest.FixtureRequest) -> Server:
     """The same applications in each of the forms."""
     server: Server = request.getfixturevalue(request.param)
