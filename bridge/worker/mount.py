@@ -263,11 +263,11 @@ def _called(application: Any) -> str:
 
 
 def _loader(found: Any) -> Callable[[], Any]:
-    if not isinstance(found, str):
-        return lambda: found
     parsed = config.parse_target(found)
 
     def load() -> Any:
+        if callable(found):
+            return found
         if parsed is None:
             raise TargetError(f'expected an application or "module:attribute", found {found!r}')
         return target.load(parsed["module"], parsed["callable"], path=())
