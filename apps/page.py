@@ -9,6 +9,7 @@ import html
 import json
 from collections.abc import Awaitable, Callable, MutableMapping
 from typing import Any
+from urllib.parse import quote
 
 Scope = MutableMapping[str, Any]
 Message = MutableMapping[str, Any]
@@ -43,11 +44,15 @@ progress { width: 100%; height: .8rem; accent-color: var(--accent) } footer { ma
   font-size: .88rem } table { border-collapse: collapse } td, th { text-align: left; padding: .3rem 1.2rem .3rem 0 }
 """
 
+ICON = (  # a bridge
+    '<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 16 16" fill="none" stroke="royalblue" stroke-width="1.6">'
+    '<path d="M0 11h16M0 8q4 0 4-5q4 10 8 0q0 5 4 5M4 3v11M12 3v11M8 7v4"/></svg>'
+)
 SHELL = """<!doctype html>
 <html lang="en">
 <meta charset="utf-8">
 <meta name="viewport" content="width=device-width, initial-scale=1">
-<link rel="icon" href="data:,">
+<link rel="icon" href="data:image/svg+xml,{icon}">
 <title>{title} · Bridge</title>
 <style>{style}</style>
 <body data-root="{root}">
@@ -71,7 +76,13 @@ def page(title: str, lead: str, body: str, root: str = "") -> str:
     """
     back = '<a href="/">← all examples</a>' if root else ""
     return SHELL.format(
-        title=html.escape(title), lead=lead, body=body, root=html.escape(root), back=back, style=STYLE.strip()
+        title=html.escape(title),
+        lead=lead,
+        body=body,
+        root=html.escape(root),
+        back=back,
+        style=STYLE.strip(),
+        icon=quote(ICON),
     )
 
 

@@ -29,7 +29,7 @@ BODY = """
 <form method="post" action="{write}" class="row"><input name="note" maxlength="200" placeholder="a note" required>
 <button>Keep it</button></form>
 {notes}
-<p>{counted} notes were counted by a background task, after their answers had been sent.
+<p>Notes that a background task has counted, after their answers had been sent: {counted}.
 <a href="{count}">Count to ten, in pieces</a>.</p>
 <table><tr><th>this page</th><td><code>{here}</code></td></tr>
 <tr><th>root_path</th><td><code>{root}</code></td></tr></table>

@@ -12,7 +12,7 @@ import html
 import os
 import platform
 
-from page import Receive, Scope, Send, answer, below, lifespan, missing, page
+from page import ICON, Receive, Scope, Send, answer, below, lifespan, missing, page
 
 EXAMPLES = {  #: prefix in config/demo.json → name, what there is to see
     "What a server has to do": {
@@ -44,10 +44,13 @@ async def app(scope: Scope, receive: Receive, send: Send) -> None:
     if scope["type"] == "lifespan":
         await lifespan(receive, send)
     elif scope["type"] == "http":
-        if below(scope) == "/":
-            await answer(send, page("It works", "Small applications that each show one thing.", body()))
-        else:
-            await missing(scope, send)
+        match below(scope):
+            case "/":
+                await answer(send, page("It works", "Small applications that each show one thing.", body()))
+            case "/favicon.ico":  # browsers ask for it beside pages that are no HTML
+                await answer(send, ICON, "image/svg+xml")
+            case _:
+                await missing(scope, send)
 
 
 def body() -> str:

@@ -99,7 +99,7 @@ def test_starlette() -> None:
         kind = "Content-Type: application/x-www-form-urlencoded"
         assert wire.post("/write", b"note=a+%3Cb%3E", kind).answer().status == 303
         assert "<li>a &lt;b&gt;" in wire.get("/").answer().text
-        until(lambda: "1 notes were counted" in wire.get("/").answer().text, "it is counted")
+        until(lambda: "had been sent: 1." in wire.get("/").answer().text, "it is counted")
         assert wire.get("/count").answer().text == "".join(f"{number}\n" for number in range(1, 11))
 
 
