@@ -132,6 +132,29 @@ def test_fastapi() -> None:
         assert kept == {"1": {"name": "made by the lifespan", "amount": 1}, "2": {"name": "pear", "amount": 2}}
 
 
+def test_demo(tmp_path: Path) -> None:
+    """config/demo.json mounts every example, and its first page links them all."""
+    text = (ROOT / "config" / "demo.json").read_text()
+    file = tmp_path / "demo.json"
+    file.write_text(text.replace('"127.0.0.1:8000"', f'"unix:{tmp_path}/socket"'))
+    options = {"command": (sys.executable, "-m", "bridge", "serve"), "app_dir": None, "bind": (), "cwd": ROOT}
+    with Server("", str(file), ready=False, **options) as server:  # type: ignore[arg-type]
+        mounts = re.findall(r'^ +"(/[a-z]*)":', text, re.MULTILINE)
+        for _ in mounts:
+            server.log.take(r"bridged [^ ]+ serves [^\n]+\n")
+        with Wire(f"{tmp_path}/socket") as wire:
+            links = re.findall(r'class="card" href="(.*?)"', wire.get("/").answer().text)
+            assert sorted(links) == sorted(f"{prefix}/" for prefix in mounts if prefix != "/")
+            for link in links:
+                answer = wire.get(link).answer()
+                assert answer.status == 200
+                assert f'data-root="{link.rstrip("/")}"' in answer.text or link in ("/hello/", "/wsgi/")
+            assert wire.get("/wsgi/x").answer().text.startswith("Hello, everybody!\nThis was GET /wsgi/x\n")
+            assert wire.get("/hello/hello").answer().text == "Hello, world!\n"
+            assert wire.get("/helloo").answer().status == 404
+            assert value(wire, "/fastapi/openapi.json")["servers"] == [{"url": "/fastapi"}]
+
+
 def test_gunicorn_configuration() -> None:
     """config/gunicorn.conf.py serves as its first line says, and its hooks run."""
     options = ("-c", "config/gunicorn.conf.py", "--chdir", "apps", "--no-control-socket")
