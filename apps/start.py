@@ -28,6 +28,7 @@ EXAMPLES = {  #: prefix in config/demo.json → name, what there is to see
         "/django": ("Django", "A project below a prefix that it knows nothing of: its links are right."),
         "/flask": ("Flask", "WSGI beside ASGI, on threads of its own worker."),
         "/fastapi": ("FastAPI", "An API with a lifespan, typed parameters, and its own documentation."),
+        "/together": ("All four in one", "The same four applications, mounted by bridge.mount() in a single worker."),
     },
 }
 BODY = """{cards}

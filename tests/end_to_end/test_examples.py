@@ -149,6 +149,9 @@ def test_demo(tmp_path: Path) -> None:
                 answer = wire.get(link).answer()
                 assert answer.status == 200
                 assert f'data-root="{link.rstrip("/")}"' in answer.text or link in ("/hello/", "/wsgi/")
+            for name in ("starlette", "django", "flask", "fastapi"):
+                assert f'data-root="/together/{name}"' in wire.get(f"/together/{name}/").answer().text
+            assert 'href="/together/django/colours/moss/"' in wire.get("/together/django/").answer().text
             assert wire.get("/wsgi/x").answer().text.startswith("Hello, everybody!\nThis was GET /wsgi/x\n")
             assert wire.get("/hello/hello").answer().text == "Hello, world!\n"
             assert wire.get("/helloo").answer().status == 404
