@@ -39,10 +39,10 @@ def of_file(place: Path, applications: dict[str, Any], name: str = "site") -> Se
 def wait_for(server: Server, count: int) -> str:
     """Wait until so many applications are served; where."""
     for _ in range(count):
-        found = server.log.take(r"bridged \S+ serves (\S+)(?: \([^)]*\))? on (http://[\d.]+:(\d+))[^\n]*\n")
-    server.address = ("127.0.0.1", int(found[3]))
-    server.url = found[2]
-    return found[2]
+        found = server.log.take(r"bridged \S+ serves [^\n]*? on (http://[\d.]+:(\d+))[^\n]*\n")
+    server.address = ("127.0.0.1", int(found[2]))
+    server.url = found[1]
+    return found[1]
 
 
 @pytest.fixture(scope="module")
@@ -256,6 +256,32 @@ def test_one_that_may_fail(tmp_path: Path) -> None:
             (tmp_path / "late.py").write_text(PID)
             server.log.take(r"bridged \S+ serves app/api \(late\) on http://\S+/api with 1 worker\n")
             assert client.get("/api/x").text.split(" ")[1:3] == ["/api", "/x"]
+
+
+FAILS = """\
+async def app(scope, receive, send):
+    assert scope["type"] == "lifespan"
+    await receive()
+    await send({"type": "lifespan.startup.failed", "message": "no database"})
+"""
+
+
+def test_one_that_fails_in_a_worker_that_is_shared(tmp_path: Path) -> None:
+    """The start fails with its name, unless it is optional: then its prefix gets 503 in the same worker."""
+    (tmp_path / "m.py").write_text(PID)
+    (tmp_path / "fails.py").write_text(FAILS)
+    arguments = ["m", "--mount", "/api=fails", "--share", "--app-dir", str(tmp_path), "--bind", f"unix:{tmp_path}/s"]
+    done = subprocess.run([*COMMAND, *arguments], capture_output=True, text=True, check=False, timeout=PATIENCE)
+    assert done.returncode == 3
+    assert "bridged: the application's startup failed: /api (fails): no database\n" in done.stderr
+    server = Server("m", "--mount", "/api=fails", "--share", app_dir=tmp_path, ready=False)
+    server.add("--set", "applications.app.mounts./api.optional=true")
+    with server:
+        assert wait_for(server, 1).endswith(f":{server.address[1]}")
+        server.log.take(r"\[error\] /api \(fails\): no database; its requests get 503, for it is optional\n")
+        with client_of(server) as client:
+            assert client.get("/api/x").status_code == 503
+            assert client.get("/x").text.split(" ")[:2] == [str(server.workers[0]), ""]
 
 
 @pytest.mark.parametrize(
