@@ -19,6 +19,8 @@ def mistake(prefix: str) -> str:
         return "expected a path that starts with /"
     if "//" in prefix:
         return "expected a path without // in it"
+    if not prefix.isprintable():  # what cannot be encoded, too
+        return "expected a path without control characters"
     if set("%?#*") & set(prefix):
         return "expected a path as it reads when it is decoded, without % ? # *"
     return ""

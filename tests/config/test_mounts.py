@@ -75,6 +75,14 @@ def test_mounts_that_share_their_workers() -> None:
     assert (site.mounts["/api"].threads, site.mounts["/api"].optional, site.mounts["/"].threads) == (3, True, None)
 
 
+def test_the_interface_of_mounts_that_share() -> None:
+    """What runs them is ASGI, whatever is said of them; a mount without a word of its own has that of around it."""
+    site = read({"/": "m", "/a": {"module": "n", "protocol": "asgi"}}, share=True, protocol="wsgi").applications["site"]
+    assert (site.protocol, site.mounts["/"].protocol, site.mounts["/a"].protocol) == ("asgi", "wsgi", "asgi")
+    free = read({"/": "m"}, share=True).applications["site"]
+    assert (free.protocol, free.mounts["/"].protocol) == ("asgi", None)
+
+
 @pytest.mark.parametrize(
     ("mounts", "members", "pointer", "reason"),
     [

@@ -49,7 +49,7 @@ def test_many_prefixes() -> None:
     assert [Prefixes(known).find(each.encode() + b"/y") for each in known] == list(range(149))
 
 
-@pytest.mark.parametrize("text", ["a", "/a//b", "//", "/a%20b", "/a?b", "/a#b", "/a/*", "*"])
+@pytest.mark.parametrize("text", ["a", "/a//b", "//", "/a%20b", "/a?b", "/a#b", "/a/*", "*", "/\n", "/\ud800"])
 def test_what_is_no_prefix(text: str) -> None:
     """What no path could lie below, or what is meant otherwise, is said to be wrong."""
     assert prefixes.mistake(text)

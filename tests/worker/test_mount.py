@@ -50,6 +50,9 @@ class Teller:
             await self._live(scope, receive, send)
             return
         self.scopes.append(dict(scope))
+        if "state" in scope:
+            self.scopes[-1]["state"] = dict(scope["state"])
+            scope["state"]["request"] = "a note of one request"
         if scope["type"] == "http":
             await send({"type": "http.response.start", "status": 200, "headers": []})
             await send({"type": "http.response.body", "body": self.name.encode()})
@@ -172,10 +175,10 @@ def test_lifespans() -> None:
     """Each runs, in order, and is shut down in reverse; each application sees its own state, and nobody else's."""
     notes: list[str] = []
     apps = {f"/{name}": Teller(name, notes) for name in "abc"}
-    answers, _ = lead(bridge.mount(apps), *(http_scope(f"/{name}", state={"outer": 1}) for name in "abc"))
+    answers, _ = lead(bridge.mount(apps), *(http_scope(f"/{name}", state={"outer": 1}) for name in "aabc"))
     assert notes == [*(f"{name} startup" for name in "abc"), *(f"{name} shutdown" for name in "cba")]
     assert [answer["type"] for answer in answers] == ["lifespan.startup.complete", "lifespan.shutdown.complete"]
-    assert [app.scopes[0]["state"] for app in apps.values()] == [{"of": name} for name in "abc"]
+    assert [app.scopes[-1]["state"] for app in apps.values()] == [{"of": name} for name in "abc"]
 
 
 def test_no_lifespan(caplog: pytest.LogCaptureFixture) -> None:

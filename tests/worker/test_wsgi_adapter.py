@@ -128,9 +128,31 @@ def test_lines() -> None:
     assert read == [b"fir", b"st\n", b"second\n", b"x" * 40000 + b"\n", b"last", b"", b""]
 
 
+def test_line_ends_in_a_scope() -> None:
+    """Whatever made the scope, a path or a field does not become several lines."""
+    scope = http_scope("/a\r\nX-B:1", raw_path=b"/a\r\nX-B:1", fields={"x-a": "1\r\nx-b: 2", "x-c": "3"})
+    environ = environ_of(Client(scope))
+    assert (environ["PATH_INFO"], environ["RAW_URI"]) == ("/a\r\nX-B:1", "/a%0D%0AX-B%3A1")
+    assert [name for name in environ if name.startswith("HTTP_X")] == ["HTTP_X_C"]
+
+
+def test_a_body_of_http_2() -> None:
+    """Later versions announce a body in no way that has to be there."""
+    client = Client(http_scope("/", "POST", http_version="2"), [b"abc", b"d"])
+    assert ask(answers(lambda environ: [environ["wsgi.input"].read()]), client).body == b"abcd"
+
+
 @pytest.mark.parametrize("size", [0, 10, 3 * wsgi_adapter.IN_MEMORY + 5])
-def test_a_body_of_unknown_length(size: int) -> None:
+def test_a_body_of_unknown_length(size: int, monkeypatch: pytest.MonkeyPatch) -> None:
     """It is collected, so that its length is known, in a file if it is long."""
+    written: list[int] = []
+    write = wsgi_adapter._Stream._write
+
+    async def note(self: Any, pool: Any) -> None:
+        written.append(len(self._held))
+        await write(self, pool)
+
+    monkeypatch.setattr(wsgi_adapter._Stream, "_write", note)
     content = (bytes(range(256)) * (size // 256 + 1))[:size]
     pieces = [content[at : at + 60000] for at in range(0, size, 60000)]
     client = Client(http_scope("/", "POST", {"transfer-encoding": "chunked"}), pieces)
@@ -142,6 +164,8 @@ def test_a_body_of_unknown_length(size: int) -> None:
         return [f"{environ['CONTENT_LENGTH']} {hashlib.sha256(data).hexdigest()}".encode()]
 
     assert ask(answers(digest), client).body.decode() == f"{size} {hashlib.sha256(content).hexdigest()}"
+    assert bool(written) == (size > wsgi_adapter.IN_MEMORY)
+    assert max(written, default=0) <= wsgi_adapter.IN_MEMORY + 60000
 
 
 def test_a_response_streams() -> None:
@@ -229,6 +253,33 @@ def test_a_client_that_leaves_is_noticed() -> None:
     run(main())
     assert closed == [True]
     assert client.body == b"first"
+
+
+def test_a_client_that_has_all_of_it_has_not_left() -> None:
+    """Behind the last piece the application goes on undisturbed, although nothing more is to be received."""
+    client = Client(http_scope())
+    ended: list[bool] = []
+    received = threading.Event()
+
+    def pieces(environ: dict[str, Any], start: Start) -> Iterator[bytes]:
+        start("200 OK", [("Content-Length", "1")])
+        yield b"x"
+        received.wait(20)
+        ended.append(environ["bridge.client_disconnected"]())
+
+    async def main() -> None:
+        asking = asyncio.ensure_future(client.ask(WsgiAdapter(pieces, LOG, 1)))
+        while not client.sent:  # noqa: ASYNC110 - as above
+            await asyncio.sleep(0.001)
+        client.leave()
+        while not client.coming.empty():  # noqa: ASYNC110 - as above
+            await asyncio.sleep(0.001)
+        await asyncio.sleep(0)
+        received.set()
+        await asking
+
+    run(main())
+    assert ended == [False]
 
 
 def test_a_send_that_fails() -> None:
