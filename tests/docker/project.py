@@ -15,6 +15,7 @@ from tests.docker.engine import BUILDING, COMPOSE_FILE, PATIENCE, Base, logs, ng
 from tests.end_to_end.wire import BrokenAnswer, Wire
 
 IMAGE = "bridge-test/demo"
+NOTHING, BROKEN = 0, -1  #: instead of a status: no byte came, a part of an answer
 
 
 def free_address() -> tuple[str, int]:
@@ -81,16 +82,17 @@ class Project:
 
 
 def get(address: tuple[str, int], path: str) -> int:
-    """The status of a GET on a connection of its own; 0 = nothing came, -1 = a part of an answer."""
-    begun = False
+    """The status of a GET on a connection of its own, or NOTHING, or BROKEN."""
     try:
         with Wire(address) as wire:
-            wire.get(path, "Connection: close")
-            wire.send()
-            begun = bool(peek := wire.socket.recv(1, socket.MSG_PEEK))
-            return wire.answer().status if peek else 0
-    except (OSError, BrokenAnswer):
-        return -1 if begun else 0
+            if not wire.get(path, "Connection: close").socket.recv(1, socket.MSG_PEEK):
+                return NOTHING
+            try:
+                return wire.answer().status
+            except (OSError, BrokenAnswer):
+                return BROKEN
+    except OSError:
+        return NOTHING
 
 
 class Load:
@@ -101,13 +103,16 @@ class Load:
         clients: how many at once.
 
     Attributes:
-        ended: number of the request → what `get` said, and when.
+        sent: number of the request → when, as `time.monotonic()` has it.
+        ended: number → what `get` said.
     """
 
-    PATH = "/hello/slow?seconds=0.2&number="
+    PATH = "/hello/slow?seconds=0.6&number="
+    ARRIVED = 0.3  #: seconds after which a request is at its application, and has half of its time before it
 
     def __init__(self, address: tuple[str, int], clients: int = 16) -> None:
-        self.ended: dict[int, tuple[int, float]] = {}
+        self.sent: dict[int, float] = {}
+        self.ended: dict[int, int] = {}
         self._address = address
         self._over = threading.Event()
         self._threads = [threading.Thread(target=self._ask, args=(n, clients), daemon=True) for n in range(clients)]
@@ -115,7 +120,8 @@ class Load:
     def __enter__(self) -> Self:
         for thread in self._threads:
             thread.start()
-        until(lambda: len(self.ended) > 3 * len(self._threads), "the load runs")
+            time.sleep(0.04)  # so that at every moment some have just begun, and some are nearly done
+        until(lambda: len(self.answered()) > 2 * len(self._threads), "the load runs")
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -125,19 +131,19 @@ class Load:
 
     def _ask(self, number: int, step: int) -> None:
         while not self._over.is_set():
-            status = get(self._address, f"{self.PATH}{number}")
-            self.ended[number] = status, time.monotonic()
-            if status != 200:
-                time.sleep(0.05)
+            self.sent[number] = time.monotonic()
+            self.ended[number] = get(self._address, f"{self.PATH}{number}")
+            if self.ended[number] == NOTHING:
+                time.sleep(0.05)  # until somebody is there again
             number += step
 
     def answered(self) -> set[int]:
         """Numbers of the requests that got a whole answer of 200."""
-        return {number for number, (status, _) in list(self.ended.items()) if status == 200}
+        return {number for number, status in list(self.ended.items()) if status == 200}
 
-    def lost(self) -> dict[int, int]:
-        """Those that were answered otherwise, or in part: number → what `get` said."""
-        return {number: status for number, (status, _) in list(self.ended.items()) if status not in (0, 200)}
+    def arrived(self, moment: float) -> set[int]:
+        """Those that were surely at their application at that moment, or behind it."""
+        return {number for number, sent in list(self.sent.items()) if sent < moment - self.ARRIVED}
 
     def logged(self, *containers: str) -> set[int]:
         """Those that the access log of these containers knows."""
