@@ -110,7 +110,7 @@ def parser() -> argparse.ArgumentParser:
     )
     top.add_argument("--version", action="version", version=f"bridged {__version__}")
     commands = top.add_subparsers(dest="command", metavar="COMMAND", required=True, parser_class=_Parser)
-    run = _command(commands, "run", "serve one ASGI or WSGI application", EXAMPLES)
+    run = _command(commands, "run", "serve an ASGI or WSGI application, or several below one address", EXAMPLES)
     _add_options(run)
     file = _command(commands, "serve", "serve the applications that a file describes", SERVE_EXAMPLES)
     file.add_argument("file", metavar="FILE", help="JSON; comments are allowed")
@@ -150,7 +150,7 @@ def _add_options(command: argparse.ArgumentParser) -> None:
         metavar="PREFIX=TARGET",
         help="serve another one below this path, with workers of its own, e.g. /api=api.main:app; repeatable",
     )
-    add("--share", action="store_true", help="each worker runs all of what is mounted, instead")
+    add("--share", action="store_true", help="what is mounted shares its workers, instead")
     add("-w", "--workers", type=int, metavar="N", help="worker processes (default $WEB_CONCURRENCY or 1)")
     add("--threads", type=int, metavar="N", help="threads of each worker, for a WSGI application (default 1)")
     add("--interface", metavar="KIND", help=f"{', '.join(config.PROTOCOLS)} (default auto: by the look of it)")

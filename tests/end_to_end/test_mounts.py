@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 import re
+import signal
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -212,11 +214,13 @@ def test_nothing_is_mounted_there(tmp_path: Path) -> None:
             wire.send(b"POST /b HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nhello\r\n0\r\n\r\n")
             assert wire.answer().status == 404
             assert wire.get("/a").answer().status == 200
+            wire.send(b"POST /b HTTP/1.1\r\nHost: a\r\nExpect: 100-continue\r\nContent-Length: 1000000\r\n\r\n")
+            answer = wire.answer()
+            assert (answer.status, answer.fields["connection"]) == (404, "close")
+            assert wire.rest() == b""
         server.finish()
-    assert [line.split('" ')[1][:3] for line in log.read_text().splitlines()] == [
-        *("404", "404", "404", "404"),
-        *("200", "404", "200"),
-    ]
+    statuses = [int(line.split('" ')[1][:3]) for line in log.read_text().splitlines()]
+    assert statuses == [404, 404, 404, 404, 200, 404, 200, 404]
 
 
 def test_run_with_mounts(tmp_path: Path) -> None:
@@ -231,6 +235,21 @@ def test_run_with_mounts(tmp_path: Path) -> None:
             pids = {client.get("/x").text.split(" ")[0] for _ in range(3)}
         assert pids <= {str(process.pid) for process in server.living()}
         assert sum("bridge.worker.prototype" in process.command for process in server.living()) == 2 + 4
+
+
+def test_one_that_dies_costs_the_others_nothing(tmp_path: Path) -> None:
+    """Workers of one application are killed: the other one answers meanwhile, and the first one soon again."""
+    (tmp_path / "m.py").write_text(PID)
+    (tmp_path / "n.py").write_text(PID)
+    with Server("m", "--mount", "/n=n", app_dir=tmp_path, ready=False) as server:
+        wait_for(server, 2)
+        with client_of(server) as client:
+            kept, killed = (int(client.get(path).text.split(" ")[0]) for path in ("/", "/n"))
+            for _ in range(3):
+                os.kill(killed, signal.SIGKILL)
+                assert int(client.get("/").text.split(" ")[0]) == kept
+                server.log.take(rf"\[error\] application 'app/n': worker \d+ \(pid {killed}\) ended: signal SIGKILL\n")
+                killed = int(client.get("/n").text.split(" ")[0])
 
 
 def test_one_that_fails_is_named(tmp_path: Path) -> None:
