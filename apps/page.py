@@ -39,7 +39,8 @@ button.plain { background: var(--card); color: var(--accent) } button:disabled {
 @media (prefers-color-scheme: dark) { button { color: #0d1220 } }
 .row { display: flex; flex-wrap: wrap; gap: .6rem; align-items: center; margin: 1rem 0 }
 pre, code { font: .9em ui-monospace, monospace } pre { background: var(--card); border: 1px solid var(--line);
-  border-radius: .7rem; padding: .9rem 1.1rem; overflow: auto; max-height: 24rem; margin: .8rem 0 }
+  border-radius: .7rem; padding: .9rem 1.1rem; overflow: auto; max-height: 24rem; margin: .8rem 0;
+  white-space: pre-wrap; overflow-wrap: anywhere }
 progress { width: 100%; height: .8rem; accent-color: var(--accent) } footer { margin-top: 2.5rem; color: var(--dim);
   font-size: .88rem } table { border-collapse: collapse } td, th { text-align: left; padding: .3rem 1.2rem .3rem 0 }
 """

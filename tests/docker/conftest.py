@@ -26,16 +26,29 @@ def python() -> Base:
     return found
 
 
+def build(target: str, tag: str, python: Base) -> str:
+    """An image as `docker build` makes it."""
+    arguments = [f"--build-arg=PYTHON_IMAGE={python.image}", f"--build-arg=PYTHON_VERSION={python.version}"]
+    where = ["--file", "docker/Dockerfile", *(["--target", target] if target else []), "--tag", tag, str(ROOT)]
+    docker("build", "--quiet", *arguments, *where, patience=BUILDING)
+    return tag
+
+
 @pytest.fixture(scope="session")
 def image(python: Base) -> str:
     """The image with the examples, as the first form of Compose builds it, else the engine's own builder."""
     if forms := composes():
         Project(next(iter(forms.values())), python).do("build", "server")
-    else:
-        arguments = [f"--build-arg=PYTHON_IMAGE={python.image}", f"--build-arg=PYTHON_VERSION={python.version}"]
-        where = ["--file", "docker/Dockerfile", "--target", "demo", "--tag", IMAGE, str(ROOT)]
-        docker("build", "--quiet", *arguments, *where, patience=BUILDING)
-    return IMAGE
+        return IMAGE
+    return build("demo", IMAGE, python)
+
+
+@pytest.fixture(scope="session")
+def bare(python: Base) -> str:
+    """The image with Bridge alone, which has no layer in common with what another builder has made."""
+    if not REQUIRED:
+        pytest.skip("`make test-docker` tries the image without the examples, too")
+    return build("", "bridge-test/server", python)
 
 
 @pytest.fixture(scope="module", params=["docker compose", "docker-compose"])

@@ -37,6 +37,15 @@ def carry_configuration(root: Path) -> list[str]:
     return [f"ENV {name}={os.environ[name]}" for name in names if os.environ.get(name)]
 
 
+def pulled(image: str) -> bool:
+    """Whether the image could be had from where images come from."""
+    try:
+        run(["docker", "pull", "--quiet", image], patience=BUILDING)
+    except (AssertionError, subprocess.TimeoutExpired):
+        return False
+    return True
+
+
 def make_python() -> None:
     """The stand-in for the Python image; needs root and debootstrap."""
     with tempfile.TemporaryDirectory(prefix="bridge-test-", dir="/var/tmp") as place:
@@ -63,11 +72,11 @@ def main() -> int:
         print("no Docker engine answers here; start one first (as root: dockerd)", file=sys.stderr)
         return 1
     try:
-        if not base() and not works("docker", "pull", "--quiet", OFFICIAL):
+        if not base() and not pulled(OFFICIAL):
             print("making a stand-in for the Python image; that takes some minutes", flush=True)
             make_python()
             base.cache_clear()
-        if not nginx() and not works("docker", "pull", "--quiet", "nginx:stable"):
+        if not nginx() and not pulled("nginx:stable"):
             if not has(TAG):
                 make_python()
             make_nginx()

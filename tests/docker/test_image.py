@@ -58,6 +58,13 @@ def test_an_application_of_ones_own(start: Start) -> None:
     assert status(name) == 0
 
 
+def test_the_server_alone(bare: str) -> None:
+    """What is built without a target has the command, and neither examples nor frameworks."""
+    assert docker("run", "--rm", bare, "--version").startswith("bridged ")
+    assert docker("run", "--rm", "--entrypoint", "ls", bare, "-A", "/app") == ""
+    assert "Django" not in docker("run", "--rm", "--entrypoint", "/opt/bridge/bin/pip", bare, "list")
+
+
 def test_process_1(start: Start) -> None:
     """Bridge itself is process 1, and buries those that have lost their parent."""
     name = start([], [])
