@@ -7,7 +7,7 @@ ARGS ?=
 PIP = .venv/bin/python -m pip --quiet --disable-pip-version-check
 SOURCES = pyproject.toml setup.py $(wildcard bridge/core/*.[ch] bridge/core/*.cdef bridge/core/build_core.py)
 
-.PHONY: help run test check test-all test-lowest dist figures bench bench-compare bench-readme clean
+.PHONY: help run test check test-all test-lowest test-docker dist figures bench bench-compare bench-readme clean
 
 help:  ## this list
 	@sed -n 's/^\([a-z-]*\):.*## /make \1\t/p' Makefile | expand -t 24
@@ -35,6 +35,10 @@ test-all:  ## the suite on every CPython from 3.11 on that is found
 test-lowest:  ## the suite on the oldest dependencies that are allowed
 	@.ci/machine test
 	@$(PYTHON) -m tests.lowest $(ARGS)
+
+test-docker: .venv/installed-test  ## docker/ for real: needs a running Docker engine, gets or makes base images
+	@.venv/bin/python -m tests.docker.stand_ins
+	@BRIDGE_DOCKER=required .venv/bin/python -m pytest tests/docker $(ARGS)
 
 dist: .venv/installed-dist  ## the source distribution and a manylinux wheel, into dist/
 	@.venv/bin/python -m tests.package.build dist

@@ -8,6 +8,7 @@ Every address below is listed on `/`. Any ASGI server runs it.
 from __future__ import annotations
 
 import asyncio
+import html
 import json
 import time
 from collections.abc import Awaitable, Callable, MutableMapping
@@ -19,17 +20,23 @@ Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
 Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]
 
 PAGE = """<!doctype html>
+<html lang="en">
+<meta charset="utf-8">
+<meta name="viewport" content="width=device-width">
+<link rel="icon" href="data:,">
 <title>Hello from Bridge</title>
-<style>body { font: 1.1em system-ui; max-width: 40em; margin: 3em auto } form { display: inline }</style>
+<style>:root { color-scheme: light dark } body { font: 1.1em/1.5 system-ui; max-width: 40em; margin: 3em auto;
+padding: 0 1em } form { display: inline }</style>
 <h1>It works</h1>
-<p>This worker has run for %.0f seconds and answered %d requests. Addresses to try:</p>
+<p>This worker has run for %(seconds).0f seconds and answered %(requests)d requests. Addresses to try:</p>
 <ul>
-<li><a href="/hello">/hello</a>: the shortest answer
-<li><a href="/headers">/headers</a>: what the application is told about this request
-<li><a href="/slow?seconds=2">/slow?seconds=2</a>: an answer that takes its time; press Escape and the worker notices
-<li><a href="/events">/events</a>: server-sent events, one each second until you leave
+<li><a href="%(root)s/hello">/hello</a>: the shortest answer
+<li><a href="%(root)s/headers">/headers</a>: what the application is told about this request
+<li><a href="%(root)s/slow?seconds=2">/slow?seconds=2</a>:
+an answer that takes time; press Escape, and the worker notices
+<li><a href="%(root)s/events">/events</a>: server-sent events, one each second until you leave
 <li>/echo: sends the body back while it arrives:
-<form method="post" action="/echo"><input name="text" value="some text"><button>POST</button></form>
+<form method="post" action="%(root)s/echo"><input name="text" value="some text"><button>POST</button></form>
 </ul>
 """
 LONGEST_SLEEP = 60.0  #: seconds that /slow agrees to
@@ -41,7 +48,8 @@ async def app(scope: Scope, receive: Receive, send: Send) -> None:
         await lifespan(scope, receive, send)
     elif scope["type"] == "http":
         scope["state"]["count"]["requests"] += 1
-        await PATHS.get(scope["path"], missing)(scope, receive, send)
+        path = scope["path"].removeprefix(scope.get("root_path", ""))  # it is whole, also below a prefix
+        await PATHS.get(path or "/", missing)(scope, receive, send)
 
 
 async def lifespan(scope: Scope, receive: Receive, send: Send) -> None:
@@ -68,7 +76,11 @@ async def answer(send: Send, body: str, kind: str = "text/plain; charset=utf-8",
 async def index(scope: Scope, receive: Receive, send: Send) -> None:
     """The page that lists the others."""
     state = scope["state"]
-    page = PAGE % (time.monotonic() - state["started"], state["count"]["requests"])
+    page = PAGE % {
+        "root": html.escape(scope.get("root_path", "")),
+        "seconds": time.monotonic() - state["started"],
+        "requests": state["count"]["requests"],
+    }
     await answer(send, page, "text/html; charset=utf-8")
 
 

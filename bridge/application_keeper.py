@@ -38,7 +38,8 @@ class Place(NamedTuple):
     Args:
         page: the application's own status page, whose rows are those of its workers.
         first: the first worker id.
-        patient: it is not the only one, so a failed start is not the end.
+        patient: a failed start is not the end.
+        several: it is not the only one, so its name is said.
         where: the addresses whose requests it gets, for the log.
         log_level: of its processes.
     """
@@ -46,6 +47,7 @@ class Place(NamedTuple):
     page: Page
     first: int
     patient: bool
+    several: bool
     where: str
     log_level: str
 
@@ -90,7 +92,7 @@ class ApplicationKeeper(Supervised):
         self._place = place
         self._router = router
         self._owner = owner
-        self._about = f"application {application.name!r}: " if place.patient else ""
+        self._about = f"application {application.name!r}: " if place.several else ""
         self._ever_ready = False
         self._announced = False
         self._told_to_stop = False
@@ -122,6 +124,7 @@ class ApplicationKeeper(Supervised):
         message = {
             "type": "configure",
             "name": self.application.name,
+            "mounted_at": self.application.mounted_at,
             "log_level": self._place.log_level,
             "websocket": config.to_json(self.application.websocket),
             "first_worker": free_range(self.members, size, self._place.first),
@@ -158,7 +161,7 @@ class ApplicationKeeper(Supervised):
             if self._told_to_stop:
                 self._dismiss_orphans()
         elif not self._ever_ready and not self._place.patient:
-            self._owner.fail(BridgeError(f"the prototype ended before a worker was ready: {how}"))
+            self._owner.fail(BridgeError(f"{self._about}the prototype ended before a worker was ready: {how}"))
         else:
             then = self.again(child)
             reason = f"{self._about}the prototype (pid {child.pid}) ended: {how}"
@@ -170,7 +173,7 @@ class ApplicationKeeper(Supervised):
         if self._ever_ready or self._place.patient:
             log.error("%sthe prototype cannot be started: %s", self._about, error)
         else:
-            self._owner.fail(BridgeError(f"the prototype cannot be started: {error}"))
+            self._owner.fail(BridgeError(f"{self._about}the prototype cannot be started: {error}"))
 
     # --- workers --------------------------------------------------------------------------------------------
 
@@ -272,7 +275,7 @@ class ApplicationKeeper(Supervised):
             if conclusive:
                 self._find_out()
         elif not self.stopping:  # else it is over already, and this is at most a consequence
-            error = TargetError(line, report)
+            error = TargetError(f"{self._about}{line}", report)
             if report:
                 error.add_note(report)
             self._owner.fail(error)
@@ -323,7 +326,7 @@ class ApplicationKeeper(Supervised):
             return
         self._announced = True
         target = self.application.target
-        what = f"{self.application.name} ({target})" if self._place.patient else target
+        what = f"{self.application.name} ({target})" if self._place.several else target
         line = "bridged %s serves %s on %s with %d worker" + "s" * (ready > 1)
         log.info(line, __version__, what, self._place.where, ready)
 

@@ -24,6 +24,7 @@ examples:
   bridged run shop.wsgi --threads 8               a WSGI application: so many requests at once in each worker
   bridged run hello:make_app --factory --reload   while developing: call make_app(); restart on changes
   bridged run shop.asgi --app-dir /srv/shop       attribute "application", else "app", in /srv/shop/shop/asgi.py
+  bridged run --mount /=shop.wsgi --mount /api=api.main:app    two applications, each with workers of its own
   bridged run hello:app --set http.max_body_size=8388608
 
 signals: TERM stops after the requests in flight; INT and QUIT stop at once; HUP replaces the workers without a
@@ -63,6 +64,8 @@ OPTIONS = {
     "/applications/app/path": "--app-dir",
     "/applications/app/root_path": "--root-path",
     "/applications/app/module": "the target",
+    "/applications/app/mounts": "--mount",
+    "/applications/app/share": "--share",
     "/settings/forwarded_allow_ips": "--forwarded-allow-ips",
     "/settings/log_level": "--log-level",
     "/access_log": "--access-log",
@@ -113,7 +116,7 @@ def parser() -> argparse.ArgumentParser:
     )
     top.add_argument("--version", action="version", version=f"bridged {__version__}")
     commands = top.add_subparsers(dest="command", metavar="COMMAND", required=True, parser_class=_Parser)
-    run = _command(commands, "run", "serve one ASGI or WSGI application", EXAMPLES)
+    run = _command(commands, "run", "serve an ASGI or WSGI application, or several below one address", EXAMPLES)
     _add_options(run)
     file = _command(commands, "serve", "serve the applications that a file describes", SERVE_EXAMPLES)
     file.add_argument("file", metavar="FILE", help="JSON; comments are allowed")
@@ -138,7 +141,8 @@ def _command(commands: Any, name: str, does: str, examples: str) -> argparse.Arg
 
 def _add_options(command: argparse.ArgumentParser) -> None:
     add = command.add_argument
-    add("target", metavar="MODULE[:ATTRIBUTE]", help='what to serve; without attribute "application", then "app"')
+    what = 'what to serve; without attribute "application", then "app"; may be left out where there is a --mount'
+    add("target", nargs="?", metavar="MODULE[:ATTRIBUTE]", help=what)
     add(
         "-b",
         "--bind",
@@ -146,6 +150,13 @@ def _add_options(command: argparse.ArgumentParser) -> None:
         metavar="ADDRESS",
         help="host:number, [v6]:number, :number or unix:/path; repeatable (default 127.0.0.1:8000, or 0.0.0.0:$PORT)",
     )
+    add(
+        "--mount",
+        action="append",
+        metavar="PREFIX=TARGET",
+        help="serve another one below this path, with workers of its own, e.g. /api=api.main:app; repeatable",
+    )
+    add("--share", action="store_true", help="what is mounted shares its workers, instead")
     add("-w", "--workers", type=int, metavar="N", help="worker processes (default $WEB_CONCURRENCY or 1)")
     add("--threads", type=int, metavar="N", help="threads of each worker, for a WSGI application (default 1)")
     add("--interface", metavar="KIND", help=f"{', '.join(config.PROTOCOLS)} (default auto: by the look of it)")
@@ -200,6 +211,9 @@ def read(arguments: Sequence[str]) -> tuple[str, dict[str, Any]]:
         grammar.prog = f"bridged {given.command}"
         grammar.error(_unknown(given.command, unknown[0]))
     options = vars(given)
+    if given.command == "run" and not options.get("target") and not options.get("mount"):
+        grammar.prog = "bridged run"
+        grammar.error("expected MODULE[:ATTRIBUTE], or --mount PREFIX=MODULE[:ATTRIBUTE]")
     return options.pop("command"), options
 
 
@@ -221,7 +235,9 @@ def _named(error: BridgeError) -> str:
     if isinstance(error, ConfigError):
         for pointer, option in OPTIONS.items():
             if error.pointer == pointer or error.pointer.startswith(f"{pointer}/"):
-                return f"{option}: {error.reason}"
+                mount = error.pointer.removeprefix(pointer).partition("/")[2] if option == "--mount" else ""
+                prefix = mount.partition("/")[0].replace("~1", "/").replace("~0", "~")
+                return f"{option} {prefix}".rstrip() + f": {error.reason}"
     return str(error)
 
 
@@ -234,7 +250,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     command, options = read(sys.argv[1:] if arguments is None else arguments)
     try:
         if command == "run":
-            serve(config.from_options(options.pop("target"), os.environ, **options))
+            serve(config.from_options(options.pop("target", None) or "", os.environ, **options))
         else:
             settings = from_file(options["file"], options.get("set", ()))
             if not options.get("check"):

@@ -19,14 +19,14 @@ from bridge.router.listener import Listener, bind
 from bridge.supervisor import Supervisor
 
 
-def run(target: str, **options: Unpack[config.Options]) -> None:
-    """Serve the ASGI application `target` until a signal says stop; the command `bridged run` as a function.
+def run(target: str = "", **options: Unpack[config.Options]) -> None:
+    """Serve the application `target` until a signal says stop; the command `bridged run` as a function.
 
     Works in the main thread only, because of the signals; puts back their handlers in the end. Meanwhile it reaps
     every child of this process.
 
     Args:
-        target: `module` or `module:attribute`.
+        target: `module` or `module:attribute`; may be left out where there is a `mount`.
         options: named as those of `bridged run`; see `bridge.config.Options`.
 
     Raises:

@@ -68,9 +68,16 @@ class Supervisor:
         self._applications: list[ApplicationKeeper] = []
         first = FIRST_WORKER
         for application in applications:
-            own = [listener.address.url for listener in listeners if listener.application == application.name]
+            own = [
+                listener.address.below(prefix)
+                for listener in listeners
+                for prefix, name in settings.mounts.get(listener.application, {"": listener.application}).items()
+                if name == application.name
+            ]
             page = Page.create(RANGES * ids(application), first=first)
-            place = Place(page, first, patient, ", ".join(own) or "no address", settings.log_level)
+            where = ", ".join(own) or "no address"
+            several = patient or len(applications) > 1
+            place = Place(page, first, patient or application.optional, several, where, settings.log_level)
             keeper = ApplicationKeeper(prototype, application, place, self._router, self._loop, self)
             self._applications.append(keeper)
             first += RANGES * ids(application)
@@ -83,6 +90,9 @@ class Supervisor:
         """
         self._signals = SignalPipe(MANAGED)
         self._loop.watch(self._signals, self._on_signals)
+        # Process 1 of a container gets no signal that it has no handler for. One that whoever started it has blocked
+        # (docker/Dockerfile does) waits until here instead.
+        blocked = signal.pthread_sigmask(signal.SIG_UNBLOCK, MANAGED)
         adopt_orphans()
         try:
             self._router.start()
@@ -94,6 +104,7 @@ class Supervisor:
             self._kill_all()
             for kept in (self._router, *self._applications):
                 kept.collect()
+            signal.pthread_sigmask(signal.SIG_SETMASK, blocked)
             self._signals.close()
             adopt_orphans(adopt=False)
             self._loop.close()

@@ -62,7 +62,9 @@ PURE = {  #: decide, and touch nothing: no clock, file, socket, log; of Bridge t
     "bridge.config.address",
     "bridge.config.check",
     "bridge.config.document",
+    "bridge.config.mounts",
     "bridge.config.options",
+    "bridge.config.prefixes",
     "bridge.config.reader",
     "bridge.config.settings",
     "bridge.ipc.message",
@@ -71,6 +73,7 @@ PURE = {  #: decide, and touch nothing: no clock, file, socket, log; of Bridge t
     "bridge.router.ceiling",
     "bridge.router.framing",
     "bridge.router.line",
+    "bridge.router.mounts",
     "bridge.router.pace",
     "bridge.router.tally",
     "bridge.router.route",
@@ -80,9 +83,11 @@ PURE = {  #: decide, and touch nothing: no clock, file, socket, log; of Bridge t
     "bridge.worker.environ",
     "bridge.worker.fields",
     "bridge.worker.frames",
+    "bridge.worker.head_of_scope",
     "bridge.worker.opening",
     "bridge.worker.scope",
     "bridge.worker.types",
+    "bridge.worker.ways",
 }
 IMPURE = {"os", "socket", "mmap", "time", "asyncio", "logging", "selectors", "subprocess", "threading", "pathlib"}
 

@@ -58,7 +58,7 @@ def test_nothing_given_is_nothing_said() -> None:
     ("line", "words"),
     [
         ("", "the following arguments are required: COMMAND"),
-        ("run", "the following arguments are required: MODULE[:ATTRIBUTE]"),
+        ("run", "expected MODULE[:ATTRIBUTE], or --mount PREFIX=MODULE[:ATTRIBUTE]"),
         ("hello:app -w 2", "did you mean: bridged run hello:app"),
         ("config.json --check", "did you mean: bridged serve config.json"),
         ("serve", "the following arguments are required: FILE"),

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
-from bridge.config import Http, Memory
+from bridge.config import Http, Memory, from_file
 from bridge.ipc.stream import diagram
 
 ROOT = Path(__file__).parent.parent
@@ -14,6 +14,14 @@ ROOT = Path(__file__).parent.parent
 def test_the_states_are_drawn_from_the_table() -> None:
     """The diagram in the architecture page is the one that the table draws."""
     assert diagram().strip() in (ROOT / "bridge" / "README.md").read_text()
+
+
+def test_configurations_that_are_shown_are_right() -> None:
+    """A file of JSON in the README is one that `bridged serve` reads."""
+    shown = re.findall(r"^```json\n(.*?)^```", (ROOT / "README.md").read_text(), re.MULTILINE | re.DOTALL)
+    assert shown
+    for text in shown:
+        from_file(text.encode(), "README.md")
 
 
 def test_every_file_that_is_named_exists() -> None:

@@ -37,6 +37,10 @@ class Address:
         """What to type into a client."""
         return str(self) if self.path else f"http://{self}"
 
+    def below(self, prefix: str) -> str:
+        """The same for what is below a path prefix."""
+        return f"{self.url} below {prefix}" if self.path and prefix else self.url + prefix
+
 
 def parse(text: str, pointer: str = "--bind") -> Address:
     """Read an address; touches nothing.

@@ -30,11 +30,17 @@ class Finding(NamedTuple):
     at_name: bool = False  #: it is the member's name that is wrong, not its value
 
 
-def check_settings(document: Mapping[str, Any]) -> Iterator[Finding]:
-    """The mistakes of a whole document that show only when its parts are held beside each other."""
+def check_settings(document: Mapping[str, Any], mounts: Mapping[str, Any]) -> Iterator[Finding]:
+    """The mistakes of a whole document that show only when its parts are held beside each other.
+
+    Args:
+        document: in which every mount has become an application.
+        mounts: by the names of those that have them, which a listener may pass to like an application.
+    """
     applications = document.get("applications")
     known = applications if isinstance(applications, Mapping) else {}
     yield from _check_applications(known)
+    known = {**known, **mounts}
     listeners = document.get("listeners")
     if isinstance(listeners, Mapping):
         yield from _check_addresses(listeners)

@@ -165,3 +165,16 @@ class Document:
 def escape(name: object) -> str:
     """A member's name as part of a JSON pointer."""
     return str(name).replace("~", "~0").replace("/", "~1")
+
+
+def found(value: object) -> str:
+    """What stands in a place, for an error."""
+    if value is None:
+        return "a null"
+    if isinstance(value, (dict, list, tuple)):
+        return "an object" if isinstance(value, dict) else "an array"
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    if isinstance(value, str):
+        return f"the string {value[:60]!r}" + "…" * (len(value) > 60)
+    return repr(value)

@@ -10,11 +10,14 @@ from collections.abc import Mapping, Sequence
 from dataclasses import fields
 from typing import Any, TypedDict, Unpack
 
-from bridge.config.reader import found, from_json, near_miss, to_json
+from bridge.config.document import escape, found
+from bridge.config.mounts import mounted_name, parse_target
+from bridge.config.reader import from_json, near_miss, to_json
 from bridge.config.settings import MOST_PROCESSES, General, Settings, WebSocket
 from bridge.errors import ConfigError
 
 NAME = "app"  #: of the one application
+_MOUNTS = f"/applications/{NAME}/mounts"
 DEFAULT = "127.0.0.1:8000"
 
 
@@ -37,7 +40,18 @@ def assign(settings: Settings, assignment: str) -> Settings:
     except ValueError:
         value = text
     document = to_json(settings)
-    place, names = document, _full(path.strip().split("."), settings, option)
+    names = _full(path.strip().split("."), settings, option)
+    for full in _each_mount(names, settings):
+        _put(document, full, path, (value, text), option)
+    try:
+        return from_json(Settings, document)
+    except ConfigError as error:
+        raise ConfigError(option, error.reason) from error
+
+
+def _put(document: dict[str, Any], names: Sequence[str], path: str, given: tuple[Any, str], option: str) -> None:
+    """Put a value (as JSON has it, and as text) into the place in a document that `names` lead to."""
+    place, (value, text) = document, given
     for name in names[:-1]:
         inner = place.get(name)
         if not isinstance(inner, dict):
@@ -50,19 +64,26 @@ def assign(settings: Settings, assignment: str) -> Settings:
             raise ConfigError(option, f"{path!r} is a group: expected {path}.NAME=VALUE with one of {inside}")
         raise ConfigError(option, f"there is no setting {path!r}{near_miss(names[-1], place)}")
     place[names[-1]] = text if variable else value
-    try:
-        return from_json(Settings, document)
-    except ConfigError as error:
-        raise ConfigError(option, error.reason) from error
+
+
+def _each_mount(names: list[str], settings: Settings) -> list[list[str]]:
+    """The same place in each application that has been made of the mounts of the one that `names` lead to."""
+    mounts = settings.mounts.get(names[1]) if names[0] == "applications" and len(names) > 1 else None
+    if mounts is None:
+        return [names]
+    own = [name for prefix, name in mounts.items() if name == mounted_name(names[1], prefix)]
+    return [["applications", name, *names[2:]] for name in own] or [names]
 
 
 def _full(names: list[str], settings: Settings, option: str) -> list[str]:
     """The names from the document's root on: `http` stands for `settings.http`, `application` for the only one."""
     if names[0] == "application":
-        if len(settings.applications) != 1:
-            several = ", ".join(settings.applications)
+        made = {mounted_name(name, prefix) for name, mounts in settings.mounts.items() for prefix in mounts}
+        written = [name for name in (*settings.applications, *settings.mounts) if name not in made]
+        if len(written) != 1:
+            several = ", ".join((*settings.applications, *settings.mounts))
             raise ConfigError(option, f"there are several; expected applications.NAME.… with one of {several}")
-        return ["applications", *settings.applications, *names[1:]]
+        return ["applications", *written, *names[1:]]
     groups = [*_GENERAL, "application", "applications", "settings"]
     if names[0] in _GENERAL:
         return ["settings", *names]
@@ -83,6 +104,8 @@ _GENERAL = tuple(item.name for item in fields(General))
 class Options(TypedDict, total=False):
     """What `bridge.run` takes by keyword, named as the options of `bridged run`."""
 
+    mount: Mapping[str, str] | Sequence[str]  #: prefix → target, or several "prefix=target"
+    share: bool  #: the workers are the same for all that is mounted
     bind: str | Sequence[str]  #: host:port, [v6]:port, unix:/path; one or several
     workers: int
     threads: int  #: of each worker that serves WSGI
@@ -107,7 +130,7 @@ def from_options(target: str, environment: Mapping[str, str], **options: Unpack[
     """The settings for `bridged run target` with these options.
 
     Args:
-        target: `module` or `module:attribute`.
+        target: `module` or `module:attribute`; may be empty if there is a `mount`, else that of its root.
         environment: PORT, WEB_CONCURRENCY and FORWARDED_ALLOW_IPS are the defaults of bind, workers and
             forwarded_allow_ips, as other servers have it.
         options: see `Options`.
@@ -118,10 +141,7 @@ def from_options(target: str, environment: Mapping[str, str], **options: Unpack[
     for name in options:
         if name not in Options.__annotations__:
             raise ConfigError(name, f"unknown option{near_miss(name, Options.__annotations__)}")
-    module, colon, attribute = target.partition(":")
-    if not module or (colon and not attribute):
-        raise ConfigError("target", f"expected module or module:attribute, found {target!r}")
-    application: dict[str, Any] = {"module": module, "callable": attribute or None}
+    application = _application(target, options.get("mount", ()), share=options.get("share", False))
     general: dict[str, Any] = {}
     document: dict[str, Any] = {"applications": {NAME: application}, "settings": general}
     given = _defaults(environment) | dict(options)
@@ -133,7 +153,7 @@ def from_options(target: str, environment: Mapping[str, str], **options: Unpack[
             general[name] = [part.strip() for part in value.split(",")] if isinstance(value, str) else value
         elif name == "access_log":
             document[name] = value
-        elif name not in ("bind", "set") and not name.startswith("ws_"):
+        elif name not in ("bind", "set", "mount", "share") and not name.startswith("ws_"):
             general[name] = value
     general["http"] = {"websocket": _websocket(given)}
     if "graceful_timeout" in general:
@@ -163,6 +183,42 @@ def _websocket(given: Mapping[str, Any]) -> dict[str, Any]:
 
 _INTERVAL = "keepalive_interval"
 _PING = WebSocket().keepalive_interval  # and as much again for the answer
+
+
+def _application(target: str, mount: Mapping[str, str] | Sequence[str], *, share: bool) -> dict[str, Any]:
+    """What is to be loaded, as the members of an application."""
+    mounts = _mounts(mount)
+    if target or not mounts:
+        parsed = parse_target(target)
+        if parsed is None:
+            raise ConfigError("target", f"expected module or module:attribute, found {target!r}")
+        if not mounts and not share:
+            return parsed
+        if not mounts:
+            raise ConfigError(f"/applications/{NAME}/share", "there is nothing to share the workers with: no --mount")
+        if {"", "/"} & mounts.keys():
+            raise ConfigError("target", f"{target!r} is mounted at /, and so is another one by --mount")
+        mounts = {"/": target, **mounts}
+    return {"mounts": mounts} | ({"share": share} if share else {})
+
+
+def _mounts(given: object) -> dict[str, str]:
+    """Prefix → target of what is mounted."""
+    if isinstance(given, Mapping):
+        return dict(given)
+    if not _are_strings(given):
+        reason = f"expected an object or an array of strings, found {found(given)}"
+        raise ConfigError(_MOUNTS, reason)
+    mounts: dict[str, str] = {}
+    for text in given:  # type: ignore[attr-defined]
+        prefix, equals, target = text.partition("=")
+        if not equals:
+            reason = f"expected PREFIX=TARGET, as in /api=api.main:app, found {text!r}"
+            raise ConfigError(_MOUNTS, reason)
+        if prefix in mounts:
+            raise ConfigError(f"{_MOUNTS}/{escape(prefix)}", "this prefix is given twice")
+        mounts[prefix] = target
+    return mounts
 
 
 def _are_strings(value: object) -> bool:

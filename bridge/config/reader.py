@@ -16,7 +16,8 @@ from types import NoneType, UnionType
 from typing import Annotated, Any, NamedTuple, TypeVar, Union, cast, get_args, get_origin, get_type_hints
 
 from bridge.config.check import check_settings, check_type
-from bridge.config.document import Document, escape
+from bridge.config.document import Document, escape, found
+from bridge.config.mounts import Expansion
 from bridge.config.settings import (
     MOST_LISTENERS,
     Application,
@@ -62,7 +63,9 @@ UNSERVED: Mapping[type, Mapping[str, str]] = {
     _AccessLog: {"format": "", "if": ""},
 }
 _NOT_SERVED = "not served yet"
-_ELSEWHERE = ("name", "websocket")  #: fields of an application that its object in a document does not have
+#: Fields that no member of a document is called after.
+_HIDDEN = {(Application, "name"), (Application, "mounted_at"), (Application, "websocket"), (Settings, "mounts")}
+_UNLESS_SHARED = ("module", "share", "mounts")  # either the first one, or the others
 
 
 def from_file(data: bytes, name: str) -> Settings:
@@ -113,6 +116,9 @@ def to_json(settings: object) -> dict[str, Any]:
     result: dict[str, Any] = _plain(settings)
     if isinstance(settings, Settings):
         result["settings"] = {item.name: result.pop(item.name) for item in fields(General)}
+        for name, mounts in settings.mounts.items():
+            named = {prefix or "/": {"application": application} for prefix, application in mounts.items()}
+            result["applications"][name] = {"mounts": named}
     return result
 
 
@@ -120,19 +126,6 @@ def near_miss(name: str, known: Sequence[str] | Mapping[str, object]) -> str:
     """Text that offers the known name nearest to `name`, or nothing."""
     nearest = get_close_matches(name, list(known), n=1, cutoff=0.6)
     return f"; did you mean {nearest[0]!r}?" if nearest else ""
-
-
-def found(value: object) -> str:
-    """What stands in a place, for an error."""
-    if value is None:
-        return "a null"
-    if isinstance(value, (dict, list, tuple)):
-        return "an object" if isinstance(value, dict) else "an array"
-    if isinstance(value, bool):
-        return "true" if value else "false"
-    if isinstance(value, str):
-        return f"the string {value[:60]!r}" + "…" * (len(value) > 60)
-    return repr(value)
 
 
 def _with_defaults(value: Any) -> Any:
@@ -149,11 +142,23 @@ def _with_defaults(value: Any) -> Any:
 def _plain(value: Any) -> Any:
     if is_dataclass(value):
         named = ((item.name, getattr(value, item.name)) for item in fields(value))
-        hidden = _ELSEWHERE if isinstance(value, Application) else ()
-        return {name.rstrip("_"): _plain(item) for name, item in named if name not in hidden}
+        kind = type(value)
+        absent = _UNLESS_SHARED if isinstance(value, Application) else ()
+        kept = ((name, item) for name, item in named if (kind, name) not in _HIDDEN and (item or name not in absent))
+        return {name.rstrip("_"): _plain(item) for name, item in kept}
     if isinstance(value, Mapping):
         return {name: _plain(item) for name, item in value.items()}
     return [_plain(item) for item in value] if isinstance(value, tuple) else value
+
+
+def _told(applications: Mapping[str, Application], mounts: Mapping[str, Mapping[str, str]]) -> dict[str, Application]:
+    """The applications with their names, and with the prefixes of the mounts that lead to them."""
+    ways = [(name, prefix) for table in mounts.values() for prefix, name in table.items()]
+    told = {}
+    for name, item in applications.items():
+        prefixes = dict.fromkeys(prefix for to, prefix in ways if to == name and prefix != item.prefix.rstrip("/"))
+        told[name] = replace(item, name=name, mounted_at=tuple(prefixes))
+    return told
 
 
 class _Hint(NamedTuple):
@@ -202,8 +207,7 @@ def _hint(annotation: Any) -> _Hint:
 def _fields(kind: type) -> dict[str, Any]:
     """The members that an object of this class has in a document, with their annotations."""
     hints = get_type_hints(kind, include_extras=True)
-    hidden = _ELSEWHERE if kind is Application else ()
-    return {name.rstrip("_"): hint for name, hint in hints.items() if name not in hidden}
+    return {name.rstrip("_"): hint for name, hint in hints.items() if (kind, name) not in _HIDDEN}
 
 
 class _Mistake(NamedTuple):
@@ -238,19 +242,26 @@ class _Reader:
             access_log = self.read(Path | None, access_log, "/access_log")
         members: dict[str, Any] = {"access_log": access_log}
         for name, most in (("applications", None), ("listeners", MOST_LISTENERS)):
-            members[name] = self.read(_fields(Settings)[name], value.get(name, {}), f"/{name}") or {}
             count = len(value[name]) if isinstance(value.get(name), Mapping) else int(name in value)
             if not count or (most and count > most):
                 self.wrong(f"/{name}", f"expected {f'1 to {most} of them' if most else 'at least one'}, found {count}")
-        for pointer, reason, at_name in check_settings(value):
+        given = value.get("applications", {})
+        expansion = Expansion(given if isinstance(given, Mapping) else {})
+        if isinstance(given, Mapping):
+            value = {**value, "applications": expansion.applications}
+        for name in ("applications", "listeners"):
+            members[name] = self.read(_fields(Settings)[name], value.get(name, {}), f"/{name}") or {}
+        for pointer, reason, at_name in [*expansion.findings, *check_settings(value, expansion.mounts)]:
             self.wrong(pointer, reason, at_name=at_name)
         if self.mistakes:
+            # Several mounts may have the same wrong value from the application around them.
+            placed = (mistake._replace(pointer=expansion.place(mistake.pointer)) for mistake in self.mistakes)
+            self.mistakes = list(dict.fromkeys(placed))
             return None
         websocket = cast("General", general).http.websocket
-        applications = members["applications"]
-        members["applications"] = {
-            name: replace(item, name=name, websocket=websocket) for name, item in applications.items()
-        }
+        applications = _told(members["applications"], expansion.mounts)
+        members["applications"] = {name: replace(item, websocket=websocket) for name, item in applications.items()}
+        members["mounts"] = expansion.mounts
         return Settings(**{item.name: getattr(general, item.name) for item in fields(General)}, **members)
 
     def read(self, annotation: Any, value: object, pointer: str) -> Any:
@@ -297,7 +308,9 @@ class _Reader:
         for missing in fields(kind):
             name = missing.name.rstrip("_")
             needed = missing.default is MISSING and missing.default_factory is MISSING
-            if needed and name not in value and not (name == "module" and "targets" in value):
+            if kind is Application and name == "module":
+                needed = not {"targets", "mounts"} & value.keys()
+            if needed and name not in value:
                 self.wrong(f"{pointer}/{name}", "missing, and it has no default")
         if kind is Application and (reason := check_type(arguments.get("type"), sys.version_info)):
             self.wrong(f"{pointer}/type", reason)

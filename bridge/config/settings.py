@@ -176,11 +176,29 @@ class Limits:
     websockets: Annotated[int, Range(0, MOST_WEBSOCKETS)] = 10000  #: Bridge: that may be open; else 503
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Mount:
+    """Bridge: one of several applications that share their workers; None = as the application around it says."""
+
+    module: Annotated[str, NotEmpty()]
+    callable: Annotated[str | None, NotEmpty()] = None
+    factory: bool | None = None
+    path: tuple[Path, ...] | None = None
+    protocol: Annotated[str | None, OneOf(PROTOCOLS)] = None
+    threads: Annotated[int | None, Range(1, MOST_THREADS)] = None
+    optional: bool | None = None  #: the others are served also if it does not start
+
+    @property
+    def target(self) -> str:
+        """As the operator named it."""
+        return f"{self.module}:{self.callable}" if self.callable else self.module
+
+
 @dataclass(frozen=True, slots=True)
 class Application:
     """One application: what to load, in which surroundings, and how many processes and requests it may use."""
 
-    module: Annotated[str, NotEmpty()]
+    module: Annotated[str, NotEmpty()] = ""  #: empty = there are `mounts`, and no default otherwise
     callable: Annotated[str | None, NotEmpty()] = None  #: None = "application", then "app"
     factory: bool = False
     path: tuple[Path, ...] = (".",)  #: put in front of sys.path; relative to `working_directory`
@@ -204,13 +222,28 @@ class Application:
     #: Bridge: a GET, HEAD, OPTIONS or TRACE whose worker has died before it answered is run once more by another one
     retry_safe: bool = False
     reload: bool = False  #: Bridge: restart the workers when a source file changes
+    optional: bool = False  #: Bridge: `bridged run` serves the others also if this one does not start
+    share: bool = False  #: Bridge: each worker runs all of `mounts`
+    mounts: Mapping[str, Mount] = field(default_factory=dict)  #: Bridge: what the workers run, by prefix, if they share
     name: str = "app"  #: its key in `applications`; not written there a second time
     websocket: WebSocket = field(default_factory=WebSocket)  #: `settings.http.websocket`; not written here
+    mounted_at: tuple[str, ...] = ()  #: prefixes of mounts that lead here and are not `prefix`; written there, not here
 
     @property
     def target(self) -> str:
-        """As the operator named it: `module` or `module:attribute`."""
+        """As the operator named it: `module` or `module:attribute`; several if there are mounts."""
+        if self.mounts:
+            return ", ".join(mount.target for mount in self.mounts.values())
         return f"{self.module}:{self.callable}" if self.callable else self.module
+
+    @property
+    def prefixes(self) -> tuple[str, ...]:
+        """Those that requests may come by, as `way` counts them."""
+        return (self.prefix, *self.mounted_at)
+
+    def way(self, prefix: str) -> int:
+        """Number of the prefix of a mount that leads here."""
+        return 0 if self.prefix.rstrip("/") == prefix else 1 + self.mounted_at.index(prefix)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -222,7 +255,7 @@ class Listener:
 
     @property
     def application(self) -> str:
-        """Name of the application that they go to."""
+        """Name of the application that they go to, or of one that has mounts."""
         return unquote(self.pass_.removeprefix("applications/"))
 
 
@@ -247,6 +280,8 @@ class Settings(General):
 
     applications: Mapping[str, Application]
     listeners: Mapping[str, Listener]
+    #: of applications that have mounts in place of workers: name → prefix, empty for the root → name of another one
+    mounts: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
     access_log: Path | None = None  #: path or "-" (standard output); None = off
 
 

@@ -7,7 +7,7 @@
     10      2     descriptors  how many 12-byte descriptors follow the header
     12      4     length       inline bytes that follow the descriptors
     16      8     size         REQUEST, RESPONSE: Content-Length or UNKNOWN · WANT, WINDOW: bytes
-    24      4     number       REQUEST: version, scheme and upgrade bits · RESPONSE: status · else what its kind says
+    24      4     number       REQUEST: version, scheme, upgrade, way · RESPONSE: status · else what its kind says
     28      4     head         REQUEST, RESPONSE: bytes of the head, at the front of the payload
 
 The payload of a message is its inline bytes, followed by the bytes of its descriptors in order. A REQUEST and a
@@ -64,5 +64,6 @@ LINKED = 64  #: the head of this REQUEST is neither inline nor in chunks
 HTTP_1_0 = 1  #: bit in `number` of a REQUEST: version 1.0, else 1.1
 HTTPS = 2  #: bit in `number` of a REQUEST: scheme https, else http
 UPGRADE = 4  #: bit in `number` of a REQUEST: it opens a WebSocket, and its handshake is right (RFC 6455, section 4.2.1)
+WAY = 8  #: first bit of the number of the prefix that has led a REQUEST to its application (`config.Application.way`)
 
 MAX_DESCRIPTORS = 64  #: more than that is refused: a message is bounded whatever its writer says

@@ -47,9 +47,9 @@ class Endings(Request):
     )
 
     def __init__(
-        self, application: Application, connection: Connection, block: bytes, framing: Framing, https: bool
+        self, application: Application, connection: Connection, block: bytes, framing: Framing, bits: int
     ) -> None:
-        super().__init__(application, connection, block, framing, https)
+        super().__init__(application, connection, block, framing, bits)
         self.status = 0
         self.sent = 0  # bytes of response body, for the access log
         self.on_over: Any = None  # called with the exchange when it is over (access log)

@@ -36,7 +36,7 @@ class Exchange(Endings):
         connection: where the answer goes.
         block: peer block and request head, as the worker gets them.
         framing: what the router has read from the head.
-        https: whether the client's side is https.
+        bits: HTTPS, if the client's side is that, and the way to the application, as a REQUEST has them.
     """
 
     __slots__ = ()

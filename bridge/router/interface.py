@@ -121,8 +121,8 @@ class Service(Protocol):
     # fmt: off
     def exchange(
         self, connection: Any, head: bytes, framing: Framing, body: bytes, complete: bool,
-    ) -> Exchange:
-        """Begin a request.
+    ) -> Exchange | None:
+        """Begin a request; None = it has been answered already.
 
         Args:
             connection: where its response goes; may be answered at once, from within this call.

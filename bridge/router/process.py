@@ -14,7 +14,7 @@ import signal
 import socket
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import replace
 from functools import partial
 from typing import Any
@@ -31,7 +31,9 @@ from bridge.ipc.status import Page, Row, State
 from bridge.router.application import Application
 from bridge.router.http1 import Connection
 from bridge.router.listener import SocketFile
-from bridge.router.service import Service, room_for_clients
+from bridge.router.mounts import destinations
+from bridge.router.open_files import room_for_clients
+from bridge.router.service import Service
 
 RETRY = 1.0  #: seconds
 DRAIN_LOOK = 0.05  #: seconds between two looks whether the last connection has ended
@@ -117,16 +119,17 @@ class Router:
         self._service = Service(settings, self._applications, self._row, room_for_clients(settings))
         described = message["listeners"]
         self._files = [SocketFile.from_json(item["file"]) for item in described if item["file"]]
+        known = destinations(settings, self._applications)
         doors = [
-            (socket.socket(fileno=fd), self._applications[item["application"]], item["backlog"] or settings.backlog)
+            (socket.socket(fileno=fd), known[item["application"]], item["backlog"] or settings.backlog)
             for fd, item in zip(sockets, described, strict=True)
         ]
         self._starting = self._loop.create_task(self._listen(self._service, doors))
 
-    async def _listen(self, service: Service, doors: list[tuple[socket.socket, Application, int]]) -> None:
-        for sock, application, backlog in doors:
+    async def _listen(self, service: Service, doors: Iterable[tuple[socket.socket, Any, int]]) -> None:
+        for sock, destination, backlog in doors:
             sock.setblocking(False)
-            make = partial(Connection, service, application)
+            make = partial(Connection, service, destination)
             # Without a backlog uvloop would shrink the one that main has set.
             server = await self._loop.create_server(make, sock=sock, backlog=backlog)
             self._servers.append((server, sock.dup(), make))

@@ -18,7 +18,6 @@ from bridge.ipc.message import (
     HEAD,
     HEADER,
     HTTP_1_0,
-    HTTPS,
     LAST,
     LINKED,
     MAX_DESCRIPTORS,
@@ -42,10 +41,11 @@ class Request:
         connection: where its body comes from.
         block: peer block and request head, as the worker gets them.
         framing: what the router has read from the head.
-        https: whether the client's side is https.
+        bits: HTTPS, if the client's side is that, and the way to the application, as a REQUEST has them.
     """
 
     __slots__ = (
+        "_bits",
         "_block",
         "_body",
         "_complete",
@@ -53,7 +53,6 @@ class Request:
         "_first",
         "_framing",
         "_head_runs",
-        "_https",
         "_upload",
         "application",
         "connection",
@@ -63,7 +62,7 @@ class Request:
     )
 
     def __init__(
-        self, application: Application, connection: Connection, block: bytes, framing: Framing, https: bool
+        self, application: Application, connection: Connection, block: bytes, framing: Framing, bits: int
     ) -> None:
         self.application = application
         self.connection = connection
@@ -74,7 +73,7 @@ class Request:
         self._body = b""
         self._complete = True
         self._framing = framing
-        self._https = https
+        self._bits = bits
         self._continue = framing.expect
         self._upload: Upload | Collected | None = None
         self._head_runs: list[tuple[Segment, int, int]] | None = None
@@ -175,7 +174,7 @@ class Request:
         block, body = self._block, self._body
         room = self.application.room
         framing = self._framing
-        number = (HTTP_1_0 if framing.minor == 0 else 0) | (HTTPS if self._https else 0)
+        number = self._bits | (HTTP_1_0 if framing.minor == 0 else 0)
         flags = EXPECT if self._continue else 0
         length = len(block) + len(body)
         if self._upload is None and length <= room:

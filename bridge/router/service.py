@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import resource
 import time
 from collections.abc import Mapping
 from email.utils import formatdate
 
 from bridge import __version__, config
+from bridge.ipc.message import HTTPS, WAY
 from bridge.ipc.status import (
     ACCEPTED,
     ACTIVE,
@@ -34,36 +34,12 @@ from bridge.router.forwarded import Trusted, is_https
 from bridge.router.framing import Framing
 from bridge.router.hangup import Hangups
 from bridge.router.http1 import Connection
+from bridge.router.mounts import Mounts
+from bridge.router.open_files import FILES_OF_ONE
 from bridge.router.opening import Opening
 from bridge.router.outflow import CROWDED
 from bridge.router.tunnel import Tunnel
 from bridge.router.wheel import Wheel
-
-MOST_FILES = 1 << 20  #: open files that the router asks the kernel for, if its hard limit allows
-OWN_FILES = 32  #: files of the router itself, workers, listeners and segments not counted
-#: Files of a connection to WSGI: socket, request body, and response; or socket, file, duplicate of the socket.
-FILES_OF_ONE = 3
-#: Files of a worker without its threads' bells: link, two bells, what hears one, segment, and two mappings, for the
-#: segment and for the port's block: Python keeps a file for each.
-FILES_OF_WORKER = 7
-
-
-def room_for_clients(settings: config.Settings) -> int:
-    """Raise the limit of open files as far as it may be raised, and say how many of them clients may cost.
-
-    Some files are kept back: a router without any could not take a new worker in, in whose place one has died.
-    """
-    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    most = MOST_FILES if hard == resource.RLIM_INFINITY else min(hard, MOST_FILES)
-    if soft != resource.RLIM_INFINITY and soft < most:
-        resource.setrlimit(resource.RLIMIT_NOFILE, (most, hard))
-    memory = settings.memory
-    own = OWN_FILES + 2 * len(settings.listeners)
-    for application in settings.applications.values():
-        limit = application.limits.shm or memory.limit
-        own += 2 * application.processes * (FILES_OF_WORKER + application.threads)  # there may be two generations
-        own += 2 * (limit // (memory.chunk_size * memory.chunks) * 9 // 8 + 2)  # a segment's, and its mapping's
-    return most - min(own, most * 3 // 4)
 
 
 class Service:
@@ -145,15 +121,25 @@ class Service:
         """Whether the forwarded headers of this peer are believed; an empty host is a unix socket's peer."""
         return self.trusted.trusts(host)
 
-    def exchange(self, connection: Connection, head: bytes, framing: Framing, body: bytes, complete: bool) -> Exchange:
-        """Begin one request; see `router.http1.Service`."""
+    def exchange(
+        self, connection: Connection, head: bytes, framing: Framing, body: bytes, complete: bool
+    ) -> Exchange | None:
+        """Begin one request; see `router.interface.Service`."""
         self.requests += 1
+        application, way = connection.destination, 0
+        if application.__class__ is Mounts:
+            chosen = application.choose(head)
+            if chosen is None:
+                self.refused(connection, head, 404)
+                connection.refuse(404)
+                return None
+            application, way = chosen
         peer = connection.peer
         https = False
         if connection.trusted and (framing.forwarded_for or framing.forwarded_proto):
             peer, https = self._forwarded(peer, framing)
-        make = Opening if framing.upgrade and connection.destination.interface != "wsgi" else Exchange
-        exchange = make(connection.destination, connection, peer + head, framing, https)
+        make = Opening if framing.upgrade and application.interface != "wsgi" else Exchange
+        exchange = make(application, connection, peer + head, framing, (HTTPS if https else 0) | way << WAY)
         if self.access_log is not None:
             exchange.on_over = self._log_exchange
         exchange.begin(body, complete)

@@ -24,6 +24,7 @@ from bridge.worker.lifespan import Lifespan
 from bridge.worker.main_link import QUICK, MainLink
 from bridge.worker.scope import ScopeBuilder
 from bridge.worker.types import Target
+from bridge.worker.ways import by_way
 from bridge.worker.websocket import WebSockets
 
 SHUTDOWN = 10.0  #: most seconds of a lifespan shutdown; less when the graceful timeout is shorter
@@ -87,9 +88,12 @@ class AsgiServer:
             state = starting.result()
         except TargetError as error:
             return self._main.failed(error)
-        scopes = ScopeBuilder(self._settings.root_path, state, self._settings.prefix)
-        self._app = AsgiApplication(self._target, scopes, self._loop, self._log, self._settings.limits.cancel_grace)
-        self._sockets = WebSockets(self._app, self._settings.websocket, self._loop)
+        settings = self._settings
+        scopes = [ScopeBuilder(settings.root_path, state, prefix) for prefix in settings.prefixes]
+        self._app = AsgiApplication(self._target, scopes[0], self._loop, self._log, settings.limits.cancel_grace)
+        self._app.build = by_way([each.build for each in scopes])
+        self._app.build_websocket = by_way([each.build_websocket for each in scopes])
+        self._sockets = WebSockets(self._app, settings.websocket, self._loop)
         self._begin()
         await told
         return await self._leave(lifespan)

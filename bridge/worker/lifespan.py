@@ -16,7 +16,7 @@ from __future__ import annotations
 
 import asyncio
 import traceback
-from logging import Logger
+from logging import Logger, LoggerAdapter
 from typing import Any, NoReturn
 
 from bridge.errors import TargetError
@@ -31,6 +31,9 @@ _REPLIES = {
 _LINGER = 2.0  # seconds that an application has to return after its last message
 
 
+Log = Logger | LoggerAdapter[Logger]
+
+
 class Lifespan:
     """The lifespan of one application in one worker.
 
@@ -41,7 +44,7 @@ class Lifespan:
 
     _task: asyncio.Task[None]  # since startup()
 
-    def __init__(self, target: Target, log: Logger) -> None:
+    def __init__(self, target: Target, log: Log) -> None:
         self.supported = False  #: startup completed: shutdown will be announced
         self._target = target
         self._log = log
@@ -71,8 +74,8 @@ class Lifespan:
         self._task.add_done_callback(self._ended)
         return self._state
 
-    async def shutdown(self, timeout: float) -> bool:
-        """Announce the shutdown and wait for its end, `timeout` seconds at most.
+    async def shutdown(self, timeout: float | None) -> bool:
+        """Announce the shutdown and wait for its end, `timeout` seconds at most; None = for ever.
 
         Returns:
             Whether the application said that it shut down properly, or has no lifespan. What went wrong was logged.

@@ -248,7 +248,7 @@ def main(fd: int, server: Callable[..., Server] | None = None) -> None:
     name = message["name"]
     application = config.from_json(config.Application, parcel.unpack(settings_fd), f"/applications/{name}")
     websocket = config.from_json(config.WebSocket, message.get("websocket", {}), "/settings/http/websocket")
-    application = replace(application, name=name, websocket=websocket)
+    application = replace(application, name=name, mounted_at=tuple(message["mounted_at"]), websocket=websocket)
     ids = range(message["first_worker"], message["first_worker"] + message["workers"])
     try:
         App(application, link, Page(page_fd, message["rows"], first=message["first_row"]), ids, server).run()

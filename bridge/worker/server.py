@@ -83,8 +83,12 @@ class WorkerServer:
     def _gateway(self, loaded: Any) -> WsgiApplication:
         settings = self._settings
         log = logging.getLogger("bridge")
-        return WsgiApplication(loaded, log, settings.root_path, settings.prefix, settings.threads, settings.processes)
+        return WsgiApplication(loaded, log, settings.root_path, settings.prefixes, settings.threads, settings.processes)
 
     def _import(self) -> Any:
         settings = self._settings
+        if settings.mounts:
+            from bridge.worker.mount import shared  # noqa: PLC0415 - it loads Starlette
+
+            return shared(settings)
         return target.load(settings.module, settings.callable, settings.factory, settings.path)

@@ -15,7 +15,7 @@ When the client has left, write() and wsgi.input raise ClientDisconnect, and an 
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from logging import Logger
 from typing import Any
 
@@ -25,6 +25,7 @@ from bridge.worker.environ import EnvironBuilder
 from bridge.worker.file_wrapper import FileWrapper, part_of_file
 from bridge.worker.scope import request_line
 from bridge.worker.types import SyncStream, WsgiTarget
+from bridge.worker.ways import by_way
 from bridge.worker.wsgi_errors import WsgiErrors
 from bridge.worker.wsgi_input import WsgiInput
 from bridge.worker.wsgi_response import HELD, OVER, Mistake, WsgiResponse
@@ -43,7 +44,7 @@ class WsgiApplication:
         target: the application.
         log: gets the application's tracebacks.
         root_path: what a proxy in front has cut off the path.
-        prefix: what moves from the path to SCRIPT_NAME.
+        prefixes: what moves from the path to SCRIPT_NAME, for each way that requests come by.
         threads: of this process.
         processes: of the application.
     """
@@ -53,7 +54,7 @@ class WsgiApplication:
         target: WsgiTarget,
         log: Logger,
         root_path: str = "",
-        prefix: str = "",
+        prefixes: Sequence[str] = ("",),
         threads: int = 1,
         processes: int = 1,
     ) -> None:
@@ -71,7 +72,7 @@ class WsgiApplication:
             "wsgi.input_terminated": True,
             "bridge.client_disconnected": None,
         }
-        self._build = EnvironBuilder(fixed, root_path, prefix).build
+        self._build = by_way([EnvironBuilder(fixed, root_path, prefix).build for prefix in prefixes])
 
     def run(self, stream: SyncStream) -> None:
         """Run one request to the end of its stream; raises nothing, whatever the application does."""

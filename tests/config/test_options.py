@@ -169,3 +169,43 @@ def test_several_applications_are_named_in_assignments() -> None:
     assert config.assign(settings, "applications.blog.threads=2").applications["blog"].threads == 2
     with pytest.raises(ConfigError, match="there are several"):
         config.assign(settings, "application.threads=2")
+
+
+def test_mounts_of_the_command_line() -> None:
+    """`mount` is a table or several texts, a target is mounted at the root, and other options are for all."""
+    for mount in ({"/api": "api.main:app"}, ["/api=api.main:app"]):
+        settings = config.from_options("shop.wsgi", {}, mount=mount, workers=3, threads=2)
+        assert settings.mounts == {"app": {"": "app/", "/api": "app/api"}}
+        assert [each.target for each in settings.applications.values()] == ["shop.wsgi", "api.main:app"]
+        assert {(each.processes, each.threads) for each in settings.applications.values()} == {(3, 2)}
+    shared = config.from_options("", {}, mount={"/": "m", "/api": "n"}, share=True)
+    assert list(shared.applications["app"].mounts) == ["/", "/api"]
+
+
+def test_assignments_to_mounts() -> None:
+    """`--set` reaches all that is mounted, or one of them."""
+    settings = config.from_options("m", {}, mount={"/a": "n"}, set=["application.threads=3"])
+    settings = config.assign(settings, "applications.app.limits.timeout=5")
+    settings = config.assign(settings, "applications.app/a.optional=true")
+    every = settings.applications.values()
+    assert [(each.threads, each.limits.timeout, each.optional) for each in every] == [(3, 5, False), (3, 5, True)]
+
+
+@pytest.mark.parametrize(
+    ("target", "mount", "share", "pointer"),
+    [
+        ("m", ["/a"], False, "/applications/app/mounts"),
+        ("m", 5, False, "/applications/app/mounts"),
+        ("m", ["/=n"], False, "target"),
+        ("m", {"": "n"}, False, "target"),
+        ("", ["/a=m", "/a=n"], False, "/applications/app/mounts/~1a"),
+        ("", ["a=m"], False, "/applications/app/mounts/a"),
+        ("", [], False, "target"),
+        ("m", [], True, "/applications/app/share"),
+    ],
+)
+def test_wrong_mounts(target: str, mount: Any, share: bool, pointer: str) -> None:
+    """What is wrong with `--mount` is named."""
+    with pytest.raises(ConfigError) as caught:
+        config.from_options(target, {}, mount=mount, share=share)
+    assert caught.value.pointer == pointer

@@ -307,3 +307,15 @@ def test_reload(tmp_path: Path) -> None:
         write(tmp_path, "the last of them")
         server.log.take("reloaded\n")
         assert served("the last of them")
+
+
+def test_a_stop_before_anybody_listens() -> None:
+    """TERM at the very beginning is not lost where it is blocked: a container's process 1 gets no other."""
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})
+    try:
+        server = Server("plain:app", ready=False)
+        with server:
+            server.main.send_signal(signal.SIGTERM)
+            assert server.main.wait(PATIENCE) == 0
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)

@@ -107,6 +107,7 @@ def test_what_the_source_distribution_holds(sdist: Path) -> None:
         held = {member.name.partition("/")[2] for member in archive.getmembers() if member.isfile()}
     made = {"PKG-INFO", "setup.cfg"} | {name for name in held if name.startswith("bridged.egg-info/")}
     single = {
+        ".dockerignore",
         "CHANGELOG.md",
         "LICENSE",
         "MANIFEST.in",
@@ -116,7 +117,7 @@ def test_what_the_source_distribution_holds(sdist: Path) -> None:
         "pyproject.toml",
         "setup.py",
     }
-    assert held - made == sources("bridge", "tests", "apps", "config", ".ci") | single
+    assert held - made == sources("bridge", "tests", "apps", "config", "docker", ".ci") | single
 
 
 def test_metadata(wheel: Path) -> None:

@@ -20,7 +20,7 @@ from bridge.ipc.message import ABORT, LAST
 from bridge.ipc.stream import Event, State
 from bridge.router.application import Application
 from bridge.router.framing import Framing
-from bridge.router.service import FILES_OF_WORKER
+from bridge.router.open_files import FILES_OF_WORKER
 from bridge.router.worker_port import WorkerPort
 from tests.router.rig import (
     GEOMETRIES,

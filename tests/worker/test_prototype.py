@@ -39,6 +39,7 @@ class Prototype:
         message = {
             "type": "configure",
             "name": settings.name,
+            "mounted_at": settings.mounted_at,
             "log_level": "info",
             "first_worker": 2,
             "workers": 64,

@@ -239,7 +239,7 @@ def test_environ_of_a_gateway() -> None:
         return []
 
     post = b"POST /a HTTP/1.1\r\nHost: a\r\nContent-Length: 3\r\n\r\n"
-    serve(target, FakeSyncStream(post, b"abc"), threads=2, root_path="/front", prefix="/a")
+    serve(target, FakeSyncStream(post, b"abc"), threads=2, root_path="/front", prefixes=("/a",))
     serve(target, FakeSyncStream(post, b"abc", leaves_after=2), processes=2)
     keys = ["wsgi.version", "wsgi.multithread", "wsgi.multiprocess", "wsgi.run_once", "wsgi.input_terminated"]
     assert [[environ[key] for key in keys] for environ in seen] == [

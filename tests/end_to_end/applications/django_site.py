@@ -12,7 +12,7 @@ from django.core.files.uploadedfile import UploadedFile
 from django.core.handlers.asgi import ASGIRequest
 from django.core.wsgi import get_wsgi_application
 from django.http import Http404, HttpRequest, HttpResponse, JsonResponse, StreamingHttpResponse
-from django.urls import path
+from django.urls import path, reverse
 
 settings.configure(
     ALLOWED_HOSTS=["*"],
@@ -60,6 +60,17 @@ def item(request: HttpRequest, number: int) -> HttpResponse:
     return JsonResponse({"number": number, "asgi": isinstance(request, ASGIRequest)})
 
 
-urlpatterns = [path("", index), path("form", form), path("stream", stream), path("item/<int:number>", item)]
+def where(request: HttpRequest) -> HttpResponse:
+    """Its own place, as the URL table has it, and as the request was sent."""
+    return HttpResponse(f"{reverse('where')} {request.build_absolute_uri()}")
+
+
+urlpatterns = [
+    path("", index),
+    path("where", where, name="where"),
+    path("form", form),
+    path("stream", stream),
+    path("item/<int:number>", item),
+]
 application = get_asgi_application()
 wsgi = get_wsgi_application()
