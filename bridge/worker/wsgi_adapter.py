@@ -125,8 +125,8 @@ class _Stream:
         watch: asyncio.Task[None] | None = None
         if self.size == UNKNOWN and not await self._collect(pool):
             return
-        pool.submit(partial(contextvars.copy_context().run, self._run, application))
         try:
+            pool.submit(partial(contextvars.copy_context().run, self._run, application))
             while True:
                 if watch is None and (self._complete or not self.size):
                     watch = self._loop.create_task(self._watch())
@@ -208,15 +208,15 @@ class _Stream:
         written: asyncio.Future[None] = self._loop.create_future()
 
         def write() -> None:
-            failure: OSError | None = None
+            failure: Exception | None = None
             try:
                 file.write(data)
-            except OSError as exc:
+            except (OSError, ValueError) as exc:  # no room; or it was closed, for the task has been cancelled
                 failure = exc
             with contextlib.suppress(RuntimeError):  # the loop has been closed
                 self._loop.call_soon_threadsafe(done, failure)
 
-        def done(failure: OSError | None) -> None:
+        def done(failure: Exception | None) -> None:
             if not written.done():
                 written.set_result(None) if failure is None else written.set_exception(failure)
 

@@ -131,6 +131,27 @@ def test_a_body_of_unknown_length(size: int, monkeypatch: pytest.MonkeyPatch) ->
     assert max(written, default=0) <= wsgi_adapter.IN_MEMORY + 60000
 
 
+def test_a_body_that_finds_no_room(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A full disk is the end of the request, and of no thread."""
+
+    class Full(io.BytesIO):
+        def write(self, data: Any) -> int:
+            raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(wsgi_adapter.tempfile, "TemporaryFile", lambda **_: Full())  # type: ignore[attr-defined]
+    monkeypatch.setattr(wsgi_adapter, "IN_MEMORY", 3)
+    adapter = WsgiAdapter(answers(lambda _: [b"next"]), LOG, 1)
+    following = Client(http_scope())
+
+    async def main() -> None:
+        with pytest.raises(OSError, match="No space"):
+            await Client(http_scope("/", "POST", {"transfer-encoding": "chunked"}), [b"1234", b""]).ask(adapter)
+        await following.ask(adapter)
+
+    run(main())
+    assert following.body == b"next"
+
+
 def test_a_response_streams() -> None:
     """A piece is asked for when the one before was taken."""
     made: list[int] = []

@@ -88,7 +88,7 @@ def wrap(environ: Environ, start_response: Start) -> Any:
 TEXT = b"one\ntwo\n\nfour\nno end"
 
 
-@pytest.mark.parametrize("settings", [{}, {"root_path": "/front"}, {"prefix": "/a", "threads": 3, "processes": 2}])
+@pytest.mark.parametrize("settings", [{}, {"root_path": "/front"}, {"prefixes": ("/a",), "threads": 3, "processes": 2}])
 @pytest.mark.parametrize(
     ("target", "expected"), [(echo, TEXT), (write_all, b"one two"), (generate, TEXT), (wrap, b"in memory")]
 )
@@ -168,7 +168,7 @@ def test_flask_behind_a_prefix(flask_app: flask.Flask) -> None:
     """URLs that Flask makes hold what was cut off in front, or what the configuration names a prefix."""
     body = serve(flask_app, get("/show/a"), root_path="/shop").body
     assert flask.json.loads(body)["self"] == "/shop/show/x"
-    body = serve(flask_app, get("/shop/show/a"), prefix="/shop").body
+    body = serve(flask_app, get("/shop/show/a"), prefixes=("/shop",)).body
     assert flask.json.loads(body)["self"] == "/shop/show/x"
 
 
@@ -265,7 +265,7 @@ def test_django_behind_a_prefix(django_app: WsgiTarget) -> None:
     """Django's paths hold the script name."""
     expected = b"/shop/show /show http://example.test/shop/show 49152 "
     assert serve(django_app, get("/show"), root_path="/shop").body == expected
-    assert serve(django_app, get("/shop/show"), prefix="/shop").body == expected
+    assert serve(django_app, get("/shop/show"), prefixes=("/shop",)).body == expected
 
 
 def test_django_form(django_app: WsgiTarget) -> None:
