@@ -169,12 +169,12 @@ def test_chunks_that_nothing_came_for() -> None:
         client, stream = await rig.open(rig.worker())
         (tunnel,) = rig.application.tunnels.values()
         assert isinstance(tunnel, Tunnel)
-        client.writer.write(LARGE[:20_000])
-        await until(lambda: _unread(stream) == 20_000)
+        client.writer.write(LARGE[:24_000])
+        await until(lambda: _unread(stream) == 24_000)
         filled = tunnel.get_buffer(0)
         tunnel.buffer_updated(len(filled))
         assert len(tunnel.get_buffer(0)) > 0
-        await until(lambda: _unread(stream) == 20_000 + len(filled))
+        await until(lambda: _unread(stream) == 24_000 + len(filled))
         await until(lambda: rig.application.pool.busy() == 0)
         await rig.end(client, stream)
 
