@@ -11,6 +11,8 @@ from bridge import config
 from bridge.ipc.message import ACK, DATA, WANT
 from bridge.ipc.pool import SegmentPool
 from bridge.router.tunnel import Tunnel
+from bridge.router.worker_port import WorkerPort
+from bridge.worker.attach import Attached
 from bridge.worker.stream import WorkerStream
 from tests.router.rig import GEOMETRIES, pattern, settle, until
 from tests.router.websockets import HANDSHAKE, Client, WebSockets, raw, run
@@ -143,7 +145,30 @@ def test_an_application_that_does_not_read(window: int) -> None:
     run(test())
 
 
-def test_credit_that_was_not_given() -> None:
+def test_an_echo_needs_no_message_for_credit(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where bytes go both ways, what was consumed and what has left is said with them: nothing else is sent for it."""
+    sent: list[bytes] = []
+    monkeypatch.setattr(Attached, "send", lambda _, message: sent.append(message))
+    monkeypatch.setattr(WorkerPort, "acknowledge", lambda _, stream, size: sent.append(b"%d" % size))
+
+    async def test() -> None:
+        rig = WebSockets()
+        client, stream = await rig.open(rig.worker())
+        running = asyncio.create_task(echo(stream))
+        for _ in range(20):  # five times the window
+            client.writer.write(LARGE[:16_384])
+            assert await client.read(16_384) == LARGE[:16_384]
+        assert sent == []
+        monkeypatch.undo()
+        client.writer.write_eof()
+        await running
+        await rig.end(client, stream)
+
+    run(test())
+
+
+@pytest.mark.parametrize("kind", [WANT, DATA])
+def test_credit_that_was_not_given(kind: int) -> None:
     """A worker that says it has consumed more than it got, gets no more than a window for it."""
 
     async def test() -> None:
@@ -152,7 +177,7 @@ def test_credit_that_was_not_given() -> None:
         client, stream = await rig.open(worker)
         client.writer.write(LARGE * 10)
         await until(lambda: _unread(stream) == 65536)
-        raw(worker, WANT, stream)
+        raw(worker, kind, stream)
         await until(lambda: _unread(stream) == 2 * 65536)
         await settle()
         assert _unread(stream) == 2 * 65536
