@@ -14,6 +14,7 @@ from bridge.router.tunnel import Tunnel
 from bridge.router.worker_port import WorkerPort
 from bridge.worker.attach import Attached
 from bridge.worker.stream import WorkerStream
+from bridge.worker.tunnel import TunnelStream
 from tests.router.rig import GEOMETRIES, pattern, settle, until
 from tests.router.websockets import HANDSHAKE, Client, WebSockets, raw, run
 
@@ -36,6 +37,20 @@ async def echo(stream: WorkerStream) -> None:
             await stream.readable()
     if not stream.cancelled:
         stream.send(b"", True)
+
+
+class Echo:
+    """The same, of bytes that are handed over where they arrive."""
+
+    def __init__(self, stream: TunnelStream) -> None:
+        self.heard = False
+        self._stream = stream
+
+    def arrived(self, data: bytes) -> None:
+        self._stream.send(data, last=False)
+
+    def lost(self) -> None: ...
+    def leave(self) -> None: ...
 
 
 def _unread(stream: WorkerStream) -> int:
@@ -154,14 +169,12 @@ def test_an_echo_needs_no_message_for_credit(monkeypatch: pytest.MonkeyPatch) ->
     async def test() -> None:
         rig = WebSockets()
         client, stream = await rig.open(rig.worker())
-        running = asyncio.create_task(echo(stream))
+        stream.sink, stream.eager = Echo(stream), True
         for _ in range(20):  # five times the window
             client.writer.write(LARGE[:16_384])
             assert await client.read(16_384) == LARGE[:16_384]
         assert sent == []
         monkeypatch.undo()
-        client.writer.write_eof()
-        await running
         await rig.end(client, stream)
 
     run(test())
