@@ -171,7 +171,7 @@ class TunnelStream(WorkerStream):
     def credited(self, size: int) -> None:
         """As `acknowledged`, by a message that came anyway: what was asked for is still to come."""
         self._unacknowledged = max(0, self._unacknowledged - size)
-        if self._writer is not None or self._pending is not None:
+        if self._writers or self._pending is not None:
             self.pump()
 
     def cancel(self) -> None:
