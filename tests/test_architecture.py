@@ -34,7 +34,13 @@ ARROWS = {  #: part → parts it may import, beside itself and FREE; the longest
 }
 ONLY_IN = {  #: what is imported → the only modules that may
     "bridge.core._core": {"bridge.core.binding"},
-    "bridge.core.binding": {"bridge.core", "bridge.core.queue", "bridge.core.tracking", "bridge.core.chunk_map"},
+    "bridge.core.binding": {
+        "bridge.core",
+        "bridge.core.queue",
+        "bridge.core.draft",
+        "bridge.core.tracking",
+        "bridge.core.chunk_map",
+    },
     "cffi": {"bridge.core.build_core"},
     "_cffi_backend": set[str](),
     "httptools": {"bridge.router.http1"},

@@ -103,8 +103,8 @@ int64_t bridge_queue_publish(
     return ring < 0 ? ring : stream | ring << BRIDGE_RING_SHIFT;
 }
 
-/* Copy a taken message to place `index` of the batch. 0, or FAULT for a length that no producer of ours writes. */
-static int copy_out(bridge_queue *queue, const struct bridge_hold *hold, uint32_t index) {
+/* Copy a taken message to place `index` of the batch: its length, or FAULT for one that no producer of ours writes. */
+static int64_t copy_out(bridge_queue *queue, const struct bridge_hold *hold, uint32_t index) {
     uint8_t *to = queue->batch + (uint64_t)index * queue->stride;
     /* Read once: a peer could change it between a check and a use. Relaxed: acquired with the cell. */
     uint32_t length = bridge_u32_load_relaxed(&hold->cell->length);
@@ -114,16 +114,16 @@ static int copy_out(bridge_queue *queue, const struct bridge_hold *hold, uint32_
     memset(to, 0, BRIDGE_BATCH_HEADER);
     memcpy(to, &length, sizeof length);
     memcpy(to + BRIDGE_BATCH_HEADER, hold->cell->bytes, length);
-    return 0;
+    return length;
 }
 
 int64_t bridge_queue_drain(bridge_queue *queue, uint32_t limit) {
     uint32_t count = 0;
-    int result = 0;
+    int64_t result = 0, bytes = 0;
     if (limit > queue->batch_items) {
         limit = queue->batch_items;
     }
-    while (count < limit) {
+    while (count < limit && bytes < BRIDGE_BATCH_BYTES) {
         struct bridge_hold hold;
         result = bridge_ring_take(&queue->ring, &hold);
         if (result != 1) {
@@ -134,6 +134,7 @@ int64_t bridge_queue_drain(bridge_queue *queue, uint32_t limit) {
         if (result < 0) {
             break;
         }
+        bytes += result;
         count++;
     }
     if (result < 0) {
@@ -331,7 +332,7 @@ int64_t bridge_queue_recover(bridge_queue *queue, uint16_t owner, uint32_t from)
     struct bridge_hold hold;
     uint32_t next = bridge_ring_recover(&queue->ring, owner, from, &hold);
     if (next != 0) {
-        int result = copy_out(queue, &hold, 0);
+        int64_t result = copy_out(queue, &hold, 0);
         bridge_ring_release(&hold);
         if (result < 0) {
             return result;

@@ -17,6 +17,8 @@
 #include "tracking.h"
 
 #define BRIDGE_BATCH_HEADER 8u /* a message in the batch: u32 length, u32 zero, bytes */
+/* Bytes with which a drain ends before its limit: long messages are read while their copies are in the cache. */
+#define BRIDGE_BATCH_BYTES 131072u
 #define BRIDGE_STARVED_BIT 16
 #define BRIDGE_BATON_SHIFT 17
 #define BRIDGE_RING_SHIFT 16 /* a slot has as many bits where it shares a number with a waiter */
@@ -50,7 +52,7 @@ int64_t bridge_queue_push(bridge_queue *queue, const uint8_t *message, uint64_t 
 int64_t bridge_queue_publish(
     bridge_queue *queue, bridge_tracking *tracking, uint32_t slot, const uint8_t *message, uint64_t length);
 
-/* Copies up to `limit` messages into the batch: their number, and STARVED_BIT if producers are to be rung. */
+/* Copies up to `limit` messages into the batch, or BATCH_BYTES: their number, and STARVED_BIT if producers are to be rung. */
 int64_t bridge_queue_drain(bridge_queue *queue, uint32_t limit);
 
 /*

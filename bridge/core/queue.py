@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from bridge.core.binding import aligned, lib, new_batch, new_geometry, new_handle
+from bridge.core.draft import Draft
 from bridge.core.interface import BATCH, FULL, LOST, NONE, checked_owner, fault
 from bridge.core.tracking import Tracking
 from bridge.errors import RemoteProtocolError
@@ -88,8 +89,17 @@ class Queue:
             raise fault(result)
         return result
 
+    def push_draft(self, draft: Draft, length: int) -> int:
+        """As `push`, of the first `length` bytes of a draft."""
+        if length > draft.size:
+            raise ValueError(f"{length} bytes of a draft of {draft.size}")
+        result = lib.bridge_queue_push(self._handle, draft.address, length)
+        if result < FULL:
+            raise fault(result)
+        return result
+
     def drain(self, limit: int) -> int:
-        """Copy up to `limit` messages into the batch, and free their items.
+        """Copy up to `limit` messages into the batch, and free their items; of long ones it may be fewer.
 
         Returns:
             Their number in the low 16 bits (`COUNT`); bit 16 (`STARVED`) = producers are to be rung, all of them.

@@ -6,7 +6,7 @@
     9       1     flags        LAST, DATE, SERVER, ACK, EXPECT, FILE, LINKED
     10      2     descriptors  how many 12-byte descriptors follow the header
     12      4     length       inline bytes that follow the descriptors
-    16      8     size         REQUEST, RESPONSE: Content-Length or UNKNOWN · WANT, WINDOW: bytes
+    16      8     size         REQUEST, RESPONSE: Content-Length or UNKNOWN · WANT, WINDOW: bytes · BODY, DATA: below
     24      4     number       REQUEST: version, scheme, upgrade, way · RESPONSE: status · else what its kind says
     28      4     head         REQUEST, RESPONSE: bytes of the head, at the front of the payload
 
@@ -18,7 +18,8 @@ fit inline travels in descriptors, with no inline bytes; where there are no chun
 A REQUEST with UPGRADE asks for a WebSocket and never has LAST. Answered with RESPONSE 101 it is a *tunnel*: BODY and
 DATA are the bytes behind the two heads as they come, frames and all. BODY with LAST is the client's FIN, DATA with LAST
 ends the connection, and so does ABORT. In both directions at most `http.websocket.window` bytes are under way, which
-come back with WANT and WINDOW. Any other answer is an ordinary response, and of the client nothing follows.
+come back with WANT and WINDOW, or in `size` of a BODY and DATA that go there anyway. Any other answer is an ordinary
+response, and of the client nothing follows.
 
 Every claimed stream ends with exactly one message from the worker that carries LAST or is an ABORT, also when the
 stream was cancelled: only then is the worker done with it, and its number may be used again.

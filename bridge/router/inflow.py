@@ -12,19 +12,31 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
+from functools import cache
 from typing import Any, Protocol
 
 from bridge import config
+from bridge.core import Draft
 from bridge.errors import RemoteProtocolError
 from bridge.ipc.message import BODY, DESCRIPTOR, HEADER
 from bridge.ipc.pool import SegmentPool
 from bridge.router.interface import Service
-from bridge.router.scratch import scratch
 from bridge.router.upload import Run
 from bridge.router.worker_port import WorkerPort
 
 READ = 32768  #: bytes taken from a socket at once
-_pack = HEADER.pack
+_HEAD = HEADER.size
+_pack_into = HEADER.pack_into
+
+
+@cache
+def _draft() -> tuple[Draft, memoryview]:
+    """Where every socket is read, and a message made of it: one for the whole process, and what of it sockets get.
+
+    What lies there is sent, or copied, before the next socket is read.
+    """
+    draft = Draft(_HEAD + READ)
+    return draft, draft.view[_HEAD:]
 
 
 class Owner(Protocol):
@@ -48,10 +60,11 @@ class Inflow(asyncio.BufferedProtocol):
     __slots__ = (
         "_credit",
         "_deaf",
+        "_draft",
         "_finished",
+        "_flushed",
         "_long",
         "_loop",
-        "_memory",
         "_paused",
         "_pool",
         "_room",
@@ -59,6 +72,7 @@ class Inflow(asyncio.BufferedProtocol):
         "_service",
         "_shipped",
         "_transport",
+        "_unacknowledged",
         "_view",
         "_window",
         "port",
@@ -74,13 +88,15 @@ class Inflow(asyncio.BufferedProtocol):
         self._loop = application.loop
         self._pool = application.pool
         self._room = application.room
-        self._memory, self._view = scratch(READ)
+        self._draft, self._view = _draft()
         self._credit = self._window = application.http.websocket.window  # bytes that may still be sent
         self._long = False  # the last read did not fit a queue item
         self._run: Run | None = None  # what is read into, if it is chunks
         self._shipped: deque[Run] | None = None  # that the worker has yet to copy
         self._paused = False
         self._finished = False  # the client has sent FIN
+        self._flushed = True  # the client has taken all that was written to it
+        self._unacknowledged = 0  # bytes of the worker whose window has not been given back
         self._deaf = False  # what comes is thrown away: it is read only to be closed
 
     # The transport calls
@@ -100,21 +116,28 @@ class Inflow(asyncio.BufferedProtocol):
             self._ship(count)
         elif count <= self._room:
             self._credit -= count
-            message = _pack(self.stream, BODY, 0, 0, count, 0, 0, 0) + self._memory[:count]
-            if not self.port.post(message) or self._credit <= 0:
+            if not self._post(count) or self._credit <= 0:
                 self._pause()
         else:
             self._long = True
-            self._forward(self._memory[:count])
+            self._forward(self._draft.memory[_HEAD : _HEAD + count])
+
+    def _post(self, count: int) -> bool:
+        """Send `count` bytes that lie in the draft, and with them what the client has taken."""
+        draft, taken = self._draft, 0
+        if self._flushed:
+            taken, self._unacknowledged = self._unacknowledged, 0
+        _pack_into(draft.memory, 0, self.stream, BODY, 0, 0, count, taken, 0, 0)
+        return self.port.post(draft, _HEAD + count)
 
     def _forward(self, data: bytes) -> None:
         # What was read behind the handshake may be more than the window: the rest of the way it counts.
         self._credit -= len(data)
-        port, room = self.port, self._room
+        draft, room = self._draft, min(self._room, READ)
         for start in range(0, len(data), room):
-            piece = data[start : start + room]
-            port.post(_pack(self.stream, BODY, 0, 0, len(piece), 0, 0, 0) + piece)
-        if self._credit <= 0 or port.port.backlog:
+            end = draft.write(_HEAD, data[start : start + room])
+            self._post(end - _HEAD)
+        if self._credit <= 0 or self.port.port.backlog:
             self._pause()
 
     # Chunks
@@ -138,8 +161,9 @@ class Inflow(asyncio.BufferedProtocol):
         self._credit -= count
         if count <= self._room:
             self._long = False
-            message = _pack(self.stream, BODY, 0, 0, count, 0, 0, 0) + bytes(run.buffer(count))
+            self._draft.write(_HEAD, run.buffer(count))
             run.release(self._pool)
+            taken = self._post(count)
         else:
             run.filled = count
             first, spare = run.shorten()
@@ -148,9 +172,11 @@ class Inflow(asyncio.BufferedProtocol):
             if self._shipped is None:
                 self._shipped = deque()
             self._shipped.append(run)
-            piece = DESCRIPTOR.pack(run.segment.number, run.first, count)
-            message = _pack(self.stream, BODY, 0, 1, 0, count, 0, 0) + piece
-        if not self.port.post(message) or self._credit <= 0:
+            draft = self._draft
+            _pack_into(draft.memory, 0, self.stream, BODY, 0, 1, 0, count, 0, 0)
+            DESCRIPTOR.pack_into(draft.memory, _HEAD, run.segment.number, run.first, count)
+            taken = self.port.post(draft, _HEAD + DESCRIPTOR.size)
+        if not taken or self._credit <= 0:
             self._pause()
 
     def _tidy(self) -> None:

@@ -64,13 +64,11 @@ class Tunnel(Inflow):
         "_closed",
         "_closing",
         "_end_by",
-        "_flushed",
         "_gone",
         "_over",
         "_send_by",
         "_sent",
         "_taken",
-        "_unacknowledged",
         "deadline",
         "slot_due",
     )
@@ -86,8 +84,6 @@ class Tunnel(Inflow):
         self._gone = False  # the socket is not there any more, or not for this
         self._over = False  # the worker is done with it
         self._closing = False  # our FIN is on its way: only the client's is waited for
-        self._flushed = True
-        self._unacknowledged = 0  # bytes of the worker whose window has not been given back
         self._sent = 0  # bytes given to the transport
         self._taken = 0  # bytes that the client had taken at the last look
         self._send_by = NEVER
@@ -189,6 +185,8 @@ class Tunnel(Inflow):
                 self._write([inline, *views] if inline else views)
             if flags or not self._flushed:
                 self._on_rare(flags)
+            if size and not self._over:
+                self._on_want(size)
         elif kind == WANT:
             self._on_want(size)
         elif kind == TAKEN:

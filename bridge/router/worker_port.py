@@ -10,7 +10,7 @@ from __future__ import annotations
 import weakref
 from typing import Any, Protocol
 
-from bridge.core import FULL
+from bridge.core import FULL, Draft
 from bridge.errors import RemoteProtocolError
 from bridge.ipc.dispatcher import dispatch
 from bridge.ipc.doorbell import Doorbell
@@ -122,9 +122,10 @@ class WorkerPort(WorkerLink):
         try:
             queue.recover(self.number)  # what a thread was writing holds up what others have published behind it
             # Not until it is empty: whoever closed his link and lives on could go on publishing.
-            for _ in range(0, queue.length() + BATCH, BATCH):
-                count = queue.drain(BATCH) & _COUNT
+            left = queue.length() + BATCH
+            while left > 0 and (count := queue.drain(BATCH) & _COUNT):
                 dispatch(queue, count, self._handle)
+                left -= count
         except RemoteProtocolError as error:
             self.application.log.error("worker %d (pid %d): %s", self.number, self.pid, error)
 
@@ -198,8 +199,12 @@ class WorkerPort(WorkerLink):
         except RemoteProtocolError as error:
             self._cut_soon(error)
 
-    def post(self, message: bytes) -> bool:
+    def post(self, draft: Draft, length: int) -> bool:
         """As `send`, and rings behind the callbacks of this round of the loop: what many sockets have is one ring.
+
+        Args:
+            draft: holds the message, at its front.
+            length: of the message, in bytes.
 
         Returns:
             False: the queue is full: nothing more should follow before `Halted.queue_ready`.
@@ -207,12 +212,12 @@ class WorkerPort(WorkerLink):
         port = self.port
         try:
             if not port.backlog:
-                ring = port.outgoing.push(message)
+                ring = port.outgoing.push_draft(draft, length)
                 if ring != FULL:
                     if ring:
                         self.loop.call_soon(self._ring)
                     return True
-            port.send(message)
+            port.send(draft.memory[:length])
         except RemoteProtocolError as error:
             self._cut_soon(error)
         return False

@@ -222,6 +222,8 @@ class Attached:
         if request is None:
             self._on_rare(stream, kind, number, inline)
         elif kind == BODY:
+            if size and isinstance(request, TunnelStream):
+                request.credited(size)
             if descriptors:
                 try:
                     inline += b"".join([self._link.read(*descriptor) for descriptor in descriptors])

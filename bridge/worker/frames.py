@@ -263,26 +263,26 @@ class Frames:
 
     # What goes
 
-    def text(self, text: str) -> bytes:
-        """The frame of a text message.
+    def text(self, text: str) -> tuple[bytes, bytes]:
+        """The frame of a text message: its head, and its payload.
 
         Raises:
             UnicodeEncodeError: there are surrogates in it.
         """
         return self._pack(_TEXT, text.encode())
 
-    def binary(self, data: bytes) -> bytes:
-        """The frame of a binary message."""
+    def binary(self, data: bytes) -> tuple[bytes, bytes]:
+        """The frame of a binary message, as `text`."""
         return self._pack(_BINARY, data)
 
-    def _pack(self, first: int, data: bytes) -> bytes:
+    def _pack(self, first: int, data: bytes) -> tuple[bytes, bytes]:
         if (agreed := self._agreed) is not None and len(data) >= COMPRESSED:
             data = bytes(self._context(agreed).encode(Frame(_OPCODES[first], data)).data)
             first |= _RSV1
         size = len(data)
         if size < 126:
-            return _HEADS[first][size] + data
-        return (_pack16(first, 126, size) if size < 65536 else _pack64(first, 127, size)) + data
+            return _HEADS[first][size], data
+        return _pack16(first, 126, size) if size < 65536 else _pack64(first, 127, size), data
 
 
 def control(opcode: int, data: bytes = b"") -> bytes:

@@ -123,36 +123,43 @@ class TunnelStream(WorkerStream):
 
     def send(self, body: bytes, last: bool) -> bool:
         """As `WorkerStream`; what does not fit a queue item but the window is sent in one message too."""
-        tunnels, size = self._tunnels, len(body)
         if last or self._pending is not None:
             return super().send(body, last)
-        if size > tunnels.room:
-            return self._send_long(body)
+        return self.send_frame(b"", body)
+
+    def send_frame(self, head: bytes, payload: bytes) -> bool:
+        """As `send`, of what is not the last: two pieces, which are first joined in the message that takes them."""
+        tunnels, size = self._tunnels, len(head) + len(payload)
+        if size > tunnels.room or self._pending is not None:
+            return self._send_long(head, payload)
         self._unacknowledged = under_way = self._unacknowledged + size
         flags = 0 if under_way * 2 < tunnels.window else self._ack_flag()
-        message = HEADER.pack(self._stream, DATA, flags, 0, size, 0, 0, 0) + body
+        consumed, self._consumed = self._consumed, 0
+        message = HEADER.pack(self._stream, DATA, flags, 0, size, consumed, 0, 0) + head + payload
         if self.cancelled or tunnels.answer(self._stream, _RESPOND, message) == CANCELLED:
             self.cancel()
             raise StreamCancelled
         return self._writable()
 
-    def _send_long(self, body: bytes) -> bool:
-        size, segment = len(body), self._tunnels.segment
-        inline = size % segment.chunk_size  # mostly the head of a frame, for which a chunk would be too much
-        if inline > self._tunnels.room - DESCRIPTOR.size:
-            inline = 0
+    def _send_long(self, head: bytes, payload: bytes) -> bool:
+        size, segment = len(payload), self._tunnels.segment
+        rest = size % segment.chunk_size  # for so little a chunk would be too much
+        if len(head) + rest > self._tunnels.room - DESCRIPTOR.size:
+            rest = 0
         first, got = NONE, 0
-        if inline < size <= segment.allowance(self._tunnels.window, self._unacknowledged, asked=self._asked):
-            first, got = segment.claim(size - inline, size - inline)
+        allowance = segment.allowance(self._tunnels.window, self._unacknowledged, asked=self._asked)
+        if self._pending is None and rest < size and len(head) + size <= allowance:
+            first, got = segment.claim(size - rest, size - rest)
         if not got:
-            return super().send(body, last=False)
-        segment.write(first, memoryview(body)[inline:])
-        self._unacknowledged += size
-        header = HEADER.pack(self._stream, DATA, self._ack_flag(), 1, inline, 0, 0, 0)
+            return super().send(head + payload, last=False)
+        segment.write(first, memoryview(payload)[rest:])
+        inline = head + payload[:rest]
+        self._unacknowledged += len(head) + size
+        header = HEADER.pack(self._stream, DATA, self._ack_flag(), 1, len(inline), 0, 0, 0)
         try:
-            self._answer(header + DESCRIPTOR.pack(segment.number, first, size - inline) + body[:inline], _RESPOND)
+            self._answer(header + DESCRIPTOR.pack(segment.number, first, size - rest) + inline, _RESPOND)
         except StreamCancelled:
-            segment.release(first, segment.chunks_of(size - inline))
+            segment.release(first, segment.chunks_of(size - rest))
             raise
         return self._writable()
 
@@ -160,6 +167,12 @@ class TunnelStream(WorkerStream):
         """As `WorkerStream`; a client that takes something lives."""
         self.sink.heard = True
         super().acknowledged(size)
+
+    def credited(self, size: int) -> None:
+        """As `acknowledged`, by a message that came anyway: what was asked for is still to come."""
+        self._unacknowledged = max(0, self._unacknowledged - size)
+        if self._writers or self._pending is not None:
+            self.pump()
 
     def cancel(self) -> None:
         """As `WorkerStream`."""

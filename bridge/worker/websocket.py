@@ -102,7 +102,7 @@ class WebSocketCycle(Conversation):
         kind = message["type"]
         try:
             if self.phase == OPEN and kind == "websocket.send":
-                if not self._stream.send(self._pack(message), last=False):
+                if not self._stream.send_frame(*self._pack(message)):
                     await self._stream.writable()
                     if self.phase == OVER:  # it ended while this waited, and perhaps before this was taken
                         raise StreamCancelled
@@ -123,7 +123,7 @@ class WebSocketCycle(Conversation):
         except StreamCancelled:
             raise ClientDisconnect("the WebSocket is closed") from None
 
-    def _pack(self, message: Message) -> bytes:
+    def _pack(self, message: Message) -> tuple[bytes, bytes]:
         data = message.get("bytes")
         if data is None:
             text = message.get("text")

@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 import pytest
 
-from bridge.core import BATCH, BATON, CANCELLED, COUNT, FULL, LOST, STARVED, Queue, Tracking, answer
+from bridge.core import BATCH, BATON, CANCELLED, COUNT, FULL, LOST, STARVED, Draft, Queue, Tracking, answer
 from bridge.errors import RemoteProtocolError
 
 ROUTER, WORKER = 1, 2
@@ -89,6 +89,34 @@ def test_the_limit_of_a_batch_holds(both: Ends) -> None:
         pass
     assert both.worker.drain(1000) & COUNT == min(BATCH, both.geometry.capacity)
     assert len(both.worker.batch) == min(BATCH, both.geometry.capacity) * both.worker.stride
+
+
+def test_a_batch_of_long_messages_is_short() -> None:
+    """A drain ends when what it has copied is about what a cache holds, and the next one goes on behind it."""
+    queue = ends(Geometry(16, 40016, 1))
+    messages = [bytes([number]) * 40_000 for number in range(9)]
+    for message in messages:
+        queue.router.push(message)
+    found = []
+    while count := queue.worker.drain(64):
+        assert count <= 4
+        found += batch(queue.worker, count)
+    assert found == messages
+
+
+def test_a_draft_is_pushed_as_far_as_it_is_written(both: Ends) -> None:
+    """The front of a draft arrives, and what is written over it later changes nothing of that."""
+    draft = Draft(both.router.room + 1)
+    end = draft.write(3, b"message")
+    draft.write(0, b"one")
+    assert both.router.push_draft(draft, end) == 0
+    draft.view[:3] = b"two"
+    assert both.router.push_draft(draft, 3) == 0
+    assert batch(both.worker, both.worker.drain(3)) == [b"onemessage", b"two"]
+    with pytest.raises(ValueError, match="does not fit"):
+        both.router.push_draft(draft, draft.size)
+    with pytest.raises(ValueError, match="of a draft of"):
+        both.router.push_draft(draft, draft.size + 1)
 
 
 def test_a_message_too_long_is_the_callers_mistake(both: Ends) -> None:

@@ -11,7 +11,10 @@ from bridge import config
 from bridge.ipc.message import ACK, DATA, WANT
 from bridge.ipc.pool import SegmentPool
 from bridge.router.tunnel import Tunnel
+from bridge.router.worker_port import WorkerPort
+from bridge.worker.attach import Attached
 from bridge.worker.stream import WorkerStream
+from bridge.worker.tunnel import TunnelStream
 from tests.router.rig import GEOMETRIES, pattern, settle, until
 from tests.router.websockets import HANDSHAKE, Client, WebSockets, raw, run
 
@@ -34,6 +37,20 @@ async def echo(stream: WorkerStream) -> None:
             await stream.readable()
     if not stream.cancelled:
         stream.send(b"", True)
+
+
+class Echo:
+    """The same, of bytes that are handed over where they arrive."""
+
+    def __init__(self, stream: TunnelStream) -> None:
+        self.heard = False
+        self._stream = stream
+
+    def arrived(self, data: bytes) -> None:
+        self._stream.send(data, last=False)
+
+    def lost(self) -> None: ...
+    def leave(self) -> None: ...
 
 
 def _unread(stream: WorkerStream) -> int:
@@ -143,7 +160,28 @@ def test_an_application_that_does_not_read(window: int) -> None:
     run(test())
 
 
-def test_credit_that_was_not_given() -> None:
+def test_an_echo_needs_no_message_for_credit(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where bytes go both ways, what was consumed and what has left is said with them: nothing else is sent for it."""
+    sent: list[bytes] = []
+    monkeypatch.setattr(Attached, "send", lambda _, message: sent.append(message))
+    monkeypatch.setattr(WorkerPort, "acknowledge", lambda _, stream, size: sent.append(b"%d" % size))
+
+    async def test() -> None:
+        rig = WebSockets()
+        client, stream = await rig.open(rig.worker())
+        stream.sink, stream.eager = Echo(stream), True
+        for _ in range(20):  # five times the window
+            client.writer.write(LARGE[:16_384])
+            assert await client.read(16_384) == LARGE[:16_384]
+        assert sent == []
+        monkeypatch.undo()
+        await rig.end(client, stream)
+
+    run(test())
+
+
+@pytest.mark.parametrize("kind", [WANT, DATA])
+def test_credit_that_was_not_given(kind: int) -> None:
     """A worker that says it has consumed more than it got, gets no more than a window for it."""
 
     async def test() -> None:
@@ -152,7 +190,7 @@ def test_credit_that_was_not_given() -> None:
         client, stream = await rig.open(worker)
         client.writer.write(LARGE * 10)
         await until(lambda: _unread(stream) == 65536)
-        raw(worker, WANT, stream)
+        raw(worker, kind, stream)
         await until(lambda: _unread(stream) == 2 * 65536)
         await settle()
         assert _unread(stream) == 2 * 65536
@@ -169,12 +207,12 @@ def test_chunks_that_nothing_came_for() -> None:
         client, stream = await rig.open(rig.worker())
         (tunnel,) = rig.application.tunnels.values()
         assert isinstance(tunnel, Tunnel)
-        client.writer.write(LARGE[:20_000])
-        await until(lambda: _unread(stream) == 20_000)
+        client.writer.write(LARGE[:24_000])
+        await until(lambda: _unread(stream) == 24_000)
         filled = tunnel.get_buffer(0)
         tunnel.buffer_updated(len(filled))
         assert len(tunnel.get_buffer(0)) > 0
-        await until(lambda: _unread(stream) == 20_000 + len(filled))
+        await until(lambda: _unread(stream) == 24_000 + len(filled))
         await until(lambda: rig.application.pool.busy() == 0)
         await rig.end(client, stream)
 

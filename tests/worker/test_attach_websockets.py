@@ -58,9 +58,9 @@ def open_one(side: RouterSide) -> int:
     return stream
 
 
-def tell(side: RouterSide, stream: int, kind: int, flags: int = 0, data: bytes = b"") -> None:
+def tell(side: RouterSide, stream: int, kind: int, flags: int = 0, data: bytes = b"", size: int = 0) -> None:
     """Send the worker a message."""
-    side.port.send(HEADER.pack(stream, kind, flags, 0, len(data), 0, 0, 0) + data)
+    side.port.send(HEADER.pack(stream, kind, flags, 0, len(data), size, 0, 0) + data)
 
 
 def serve(test: Callable[[RouterSide, Attached], Awaitable[None]], openings: Openings | None, limit: int = 2) -> None:
@@ -127,6 +127,30 @@ def test_bytes_both_ways() -> None:
         sent = [(message.kind, message.flags & LAST, message.size, message.payload) for message in side.drain()]
         assert sent == [(RESPONSE, 0, UNKNOWN, b""), (WANT, 0, 500, b""), (DATA, LAST, 0, b"bye")]
         assert side.tracking.state(stream) == State.DONE
+
+    serve(test, openings)
+
+
+def test_credit_rides_along() -> None:
+    """What was consumed is said with the next message that goes, what has left for the client with one that comes."""
+    openings = Openings()
+
+    async def test(side: RouterSide, router: Attached) -> None:
+        stream = open_one(side)
+        router.turn()
+        await look(lambda: openings.streams)
+        tunnel = openings.streams[0]
+        tell(side, stream, BODY, 0, b"a" * 300)
+        await look(lambda: openings.events)
+        assert tunnel.send(b"b" * 200, last=False)
+        assert not tunnel.send(b"c" * 900, last=False)
+        sent = [(message.kind, message.size) for message in side.drain()]
+        assert sent == [(RESPONSE, UNKNOWN), (DATA, 300), (DATA, 0)]
+        waiting = asyncio.create_task(tunnel.writable())
+        await asyncio.sleep(0)
+        tell(side, stream, BODY, 0, b"d", size=600)
+        await waiting
+        assert tunnel._unacknowledged == 500
 
     serve(test, openings)
 

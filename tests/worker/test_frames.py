@@ -178,7 +178,7 @@ def test_a_byte_too_much() -> None:
 @pytest.mark.parametrize(("size", "head"), [(125, 2), (126, 4), (65535, 4), (65536, 10)])
 def test_what_goes_has_the_shortest_length(size: int, head: int) -> None:
     """And no mask."""
-    data = Frames(MOST, MOST, None).binary(b"x" * size)
+    data = b"".join(Frames(MOST, MOST, None).binary(b"x" * size))
     assert data == frame(BINARY, b"x" * size, mask=None)
     assert len(data) == head + size
 
