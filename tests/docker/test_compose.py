@@ -10,6 +10,7 @@ import pytest
 
 from tests.docker.engine import docker, nginx
 from tests.docker.project import NOTHING, Load, Project, until
+from tests.end_to_end.websocket.client import Client
 from tests.end_to_end.wire import Wire
 
 pytestmark = pytest.mark.timeout(1200)  # the first test may have to build the image from nothing
@@ -34,7 +35,7 @@ def test_every_example(project: Project, server: str) -> None:
 
 
 def test_what_the_examples_do(project: Project, server: str) -> None:
-    """Through Docker's network a body arrives in flat memory, events at once, and work that is given up ends."""
+    """Through Docker's network bodies arrive in flat memory, WebSockets and events pass, and what is given up ends."""
     with Wire(project.address) as wire:
         told = json.loads(wire.post("/upload/file", b"x" * 20_000_000, method="PUT").answer().body)
         assert told["bytes"] == 20_000_000
@@ -42,6 +43,8 @@ def test_what_the_examples_do(project: Project, server: str) -> None:
         assert json.loads(wire.get("/fastapi/openapi.json").answer().body)["servers"] == [{"url": "/fastapi"}]
         assert 'href="/django/colours/moss/"' in wire.get("/django/").answer().text
         assert json.loads(wire.get("/flask/hello/x").answer().body)["url"] == "/flask/hello/x"
+        with Client(project.address) as guest:
+            assert "Ann has come in" in str(guest.upgrade("/chat/socket?name=Ann&room=lobby").message())
         with Wire(project.address) as leaving:
             leaving.get("/events/stream").through(b'"here": 1')
         with Wire(project.address) as watching:
@@ -82,6 +85,8 @@ def test_behind_the_front(project: Project) -> None:
     until(lambda: len(asked(project, 20)) == 2, "both are asked")
     with Wire(project.front) as wire:
         scope = json.loads(wire.get("/hello/headers", "X-Forwarded-For: 203.0.113.7").answer().body)
+    with Client(project.front) as guest:
+        assert "Ann has come in" in str(guest.upgrade("/chat/socket?name=Ann&room=lobby").message())
     fields = dict(scope["headers"])
     assert fields["x-forwarded-for"] == scope["client"][0] != "203.0.113.7"
     own = "{{range .NetworkSettings.Networks}}{{.IPAddress}}{{end}}"

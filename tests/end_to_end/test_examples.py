@@ -14,6 +14,7 @@ from typing import Any
 import pytest
 
 from tests.end_to_end.server import Server, until
+from tests.end_to_end.websocket.client import Client
 from tests.end_to_end.wire import Wire
 
 ROOT = Path(__file__).parent.parent.parent
@@ -152,6 +153,8 @@ def test_demo(tmp_path: Path) -> None:
             for name in ("starlette", "django", "flask", "fastapi"):
                 assert f'data-root="/together/{name}"' in wire.get(f"/together/{name}/").answer().text
             assert 'href="/together/django/colours/moss/"' in wire.get("/together/django/").answer().text
+            with Client(f"{tmp_path}/socket") as guest:
+                assert "Ann has come in" in str(guest.upgrade("/chat/socket?name=Ann&room=lobby").message())
             assert wire.get("/wsgi/x").answer().text.startswith("Hello, everybody!\nThis was GET /wsgi/x\n")
             assert wire.get("/hello/hello").answer().text == "Hello, world!\n"
             assert wire.get("/helloo").answer().status == 404
