@@ -271,7 +271,9 @@ int main(int argc, char **argv) {
         };
         CHECK_SAME(bridge_queue_create(ports[worker].answers, &world.geometry, 0), 0);
         answers[worker] = open_queue(ports[worker].answers, world, ROUTER);
-        start_worker(worker);
+    }
+    for (uint32_t worker = 0; worker < WORKERS; worker++) {
+        start_worker(worker); /* when all bells are there: they ring each other */
     }
     while (kills < wanted) {
         for (uint32_t left = next_random(&seed) % 300; left > 0; left--) {
