@@ -45,6 +45,7 @@ ONLY_IN = {  #: what is imported → the only modules that may
     "_cffi_backend": set[str](),
     "httptools": {"bridge.router.http1"},
     "gunicorn": {
+        "bridge.gunicorn.import_path",
         "bridge.gunicorn.master",
         "bridge.gunicorn.reload",
         "bridge.gunicorn.sockets",
