@@ -63,9 +63,14 @@ def mount(applications: Mapping[str, Any], *, optional: Collection[str] = (), th
         threads: requests that each of the WSGI applications runs at once.
 
     Raises:
-        ConfigError: a prefix, or what stands there, cannot be meant.
+        ConfigError: a prefix, what stands there, or the number of threads cannot be meant.
         TargetError: an application that is not optional cannot be loaded.
     """
+    if not applications:
+        raise ConfigError("mount", "there is nothing to mount")
+    if type(threads) is not int or not 0 < threads <= config.MOST_THREADS:
+        raise ConfigError("threads", f"expected an integer number from 1 to {config.MOST_THREADS}, found {threads!r}")
+    optional = (optional,) if isinstance(optional, str) else optional
     unknown = [prefix for prefix in optional if prefix not in applications]
     if unknown:
         raise ConfigError("optional", f"nothing is mounted at {unknown[0]!r}")

@@ -270,6 +270,27 @@ def test_optional_prefixes_that_are_not_there() -> None:
         bridge.mount({"/a": Teller()}, optional=["/b"])
 
 
+@pytest.mark.parametrize("threads", [0, -1, 241, "4", 2.5, True])
+def test_a_number_of_threads_that_cannot_be(threads: Any) -> None:
+    """It is refused, where requests would wait for ever for one of no threads."""
+    with pytest.raises(ConfigError, match="threads: expected an integer number from 1 to 240, found"):
+        bridge.mount({"/a": Teller()}, threads=threads)
+
+
+def test_nothing_to_mount() -> None:
+    """Nobody means an application that has nothing but 404 to say."""
+    with pytest.raises(ConfigError, match="there is nothing to mount"):
+        bridge.mount({})
+
+
+def test_one_optional_prefix() -> None:
+    """It may be given as it is, and is not taken apart."""
+    composite = bridge.mount({"/": Teller(), "/a": "nowhere:app"}, optional="/a")
+    assert ask(composite, http_scope("/a")).status == 503
+    with pytest.raises(TargetError, match="^/a "):
+        bridge.mount({"/": Teller(), "/a": "nowhere:app"}, optional="/")
+
+
 SHARED = """\
 def make():
     def application(environ, start_response):
