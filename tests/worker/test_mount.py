@@ -287,7 +287,7 @@ def test_one_optional_prefix() -> None:
     """It may be given as it is, and is not taken apart."""
     composite = bridge.mount({"/": Teller(), "/a": "nowhere:app"}, optional="/a")
     assert ask(composite, http_scope("/a")).status == 503
-    with pytest.raises(TargetError, match="^/a "):
+    with pytest.raises(TargetError, match=r"^/a "):
         bridge.mount({"/": Teller(), "/a": "nowhere:app"}, optional="/")
 
 
