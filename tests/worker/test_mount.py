@@ -19,6 +19,7 @@ from starlette.routing import Mount, Route
 import bridge
 from bridge import config
 from bridge.errors import ConfigError, TargetError
+from bridge.worker import mount
 from bridge.worker.mount import shared
 from bridge.worker.types import Message, Receive, Scope, Send, Target
 from tests.worker.asgi_client import Client, Life, http_scope
@@ -232,6 +233,46 @@ def test_a_shutdown_that_fails() -> None:
     assert answer["type"] == "lifespan.shutdown.failed"
     assert "/b (" in answer["message"]
     assert notes[-2:] == ["b shutdown", "a shutdown"]
+
+
+@pytest.mark.parametrize("event", ["startup", "shutdown"])
+def test_one_that_takes_long(event: str, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -> None:
+    """The log names it, and its shutdown keeps nobody else's from running."""
+    monkeypatch.setattr(mount, "SLOW", 0.01)
+    go_on: list[asyncio.Event] = []
+    notes: list[str] = []
+
+    class Slow(Teller):
+        async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+            async def slowly(message: Message) -> None:
+                if message["type"] == f"lifespan.{event}.complete":
+                    await go_on[0].wait()
+                    notes.append("goes on")
+                await send(message)
+
+            await super().__call__(scope, receive, slowly)
+
+    composite = bridge.mount({"/a": Teller("a", notes), "/b": Slow("b", notes)})
+
+    async def main() -> None:
+        go_on.append(asyncio.Event())
+        life = Life(composite)
+        starting = asyncio.ensure_future(life.tell("startup"))
+        if event == "shutdown":
+            await starting
+        ending = asyncio.ensure_future(life.tell("shutdown")) if event == "shutdown" else starting
+        while not caplog.records or (event == "shutdown" and "a shutdown" not in notes):  # noqa: ASYNC110 - tells nobody
+            await asyncio.sleep(0.001)
+        go_on[0].set()
+        assert (await ending)["type"] == f"lifespan.{event}.complete"
+        if event == "startup":
+            await life.tell("shutdown")
+
+    run(main())
+    (record,) = caplog.records
+    assert record.getMessage().startswith("/b (")
+    assert record.getMessage().endswith(f"its {event} has not ended after 0.01 seconds, and goes on")
+    assert "goes on" in notes
 
 
 def test_names(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -> None:
