@@ -236,6 +236,30 @@ def test_a_client_that_does_not_read() -> None:
     run(test())
 
 
+def test_a_client_that_sends_and_does_not_read() -> None:
+    """What it sends is no credit for what it has not read: an echo stops at the window, however long the messages."""
+
+    async def test() -> None:
+        rig = WebSockets()
+        client, stream = await rig.open(rig.worker())
+        client.reader._transport.pause_reading()  # type: ignore[attr-defined]
+        running = asyncio.create_task(echo(stream))
+        sent = LARGE * 100
+        client.writer.write(sent)
+        (tunnel,) = rig.application.tunnels.values()
+        await until(lambda: rig.cut or (tunnel._credit <= 0 and not tunnel._flushed and _unread(stream) > 32768))
+        await settle(1000)
+        assert not rig.cut
+        assert tunnel._unacknowledged == stream._unacknowledged <= 65536 + 32768
+        client.reader._transport.resume_reading()  # type: ignore[attr-defined]
+        client.writer.write_eof()
+        assert await client.rest() == sent
+        await running
+        await rig.end(client, stream)
+
+    run(test())
+
+
 def test_what_is_idle_holds_nothing(memory: config.Memory) -> None:
     """Between two messages there are no chunks, no timers, and no turns."""
 
