@@ -247,6 +247,7 @@ def test_a_client_that_sends_and_does_not_read() -> None:
         sent = LARGE * 100
         client.writer.write(sent)
         (tunnel,) = rig.application.tunnels.values()
+        assert isinstance(tunnel, Tunnel)
         await until(lambda: rig.cut or (tunnel._credit <= 0 and not tunnel._flushed and _unread(stream) > 32768))
         await settle(1000)
         assert not rig.cut
@@ -255,6 +256,26 @@ def test_a_client_that_sends_and_does_not_read() -> None:
         client.writer.write_eof()
         assert await client.rest() == sent
         await running
+        await rig.end(client, stream)
+
+    run(test())
+
+
+@pytest.mark.parametrize("window", [65536, 16 << 20])
+def test_an_application_that_does_not_wait(window: int) -> None:
+    """Any number of tasks may send at the same time, whatever the windows: that is no offence."""
+
+    async def test() -> None:
+        rig = WebSockets(http=config.Http(websocket=config.WebSocket(window=window)))
+        client, stream = await rig.open(rig.worker())
+        client.reader._transport.pause_reading()  # type: ignore[attr-defined]
+        for _ in range(2000):
+            stream.send(LARGE[:8000], last=False)
+            await asyncio.sleep(0)
+        await settle()
+        assert not rig.cut
+        client.reader._transport.resume_reading()  # type: ignore[attr-defined]
+        assert await client.read(2000 * 8000) == LARGE[:8000] * 2000
         await rig.end(client, stream)
 
     run(test())

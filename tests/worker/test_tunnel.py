@@ -103,6 +103,25 @@ def test_what_finds_no_room_waits_in_its_order() -> None:
     run(test)
 
 
+@pytest.mark.parametrize("size", [11, 70, 300])
+def test_what_is_sent_without_waiting_waits_here(size: int) -> None:
+    """Whoever sends from many tasks has no more under way than a window and one message."""
+
+    async def test(router: Counting, stream: TunnelStream) -> None:
+        messages = [bytes([number]) * size for number in range(200)]
+        for message in messages:
+            stream.send(message, last=False)
+            assert len(router.body) < 2048 + size
+        assert stream.congested == (200 * size > 2048)
+        assert size > 80 or not router.segment.chunks.busy()
+        while stream.congested:
+            router.free()
+            router.acknowledge(stream)
+        assert router.body == b"".join(messages)
+
+    run(test)
+
+
 @pytest.mark.parametrize("size", [10, 300])
 def test_a_client_that_is_gone_holds_no_chunks(size: int) -> None:
     """What was to be sent is given back where it came from."""
