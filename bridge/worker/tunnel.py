@@ -131,7 +131,7 @@ class TunnelStream(WorkerStream):
     def send_frame(self, head: bytes, payload: bytes) -> bool:
         """As `send`, of what is not the last: two pieces, which are first joined in the message that takes them.
 
-        Without room in the window they wait here, for there may be many tasks that do not wait for one another.
+        Without room in the window or the queue they wait here, for many tasks may not wait for one another.
         """
         tunnels, size, under_way = self._tunnels, len(head) + len(payload), self._unacknowledged
         if size > tunnels.room or self._pending is not None or under_way >= tunnels.window:
@@ -143,7 +143,10 @@ class TunnelStream(WorkerStream):
         if self.cancelled or tunnels.answer(self._stream, _RESPOND, message) == CANCELLED:
             self.cancel()
             raise StreamCancelled
-        return self._writable()
+        if self._writable():
+            return True
+        self._pending = deque()  # what follows waits, even if whoever sends it does not
+        return False
 
     def _send_long(self, head: bytes, payload: bytes) -> bool:
         size, segment = len(payload), self._tunnels.segment
