@@ -8,16 +8,17 @@ Items are kept by one process, in memory, and are gone with it.
 from __future__ import annotations
 
 import contextlib
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import Annotated, Any
 
-from fastapi import FastAPI, HTTPException, Path, Request
-from fastapi.responses import HTMLResponse
+from fastapi import FastAPI, HTTPException, Path, Request, Response
+from fastapi.responses import HTMLResponse, JSONResponse
 from pydantic import BaseModel, Field
 
 from page import page
 
 MOST_ITEMS = 100
+LONGEST_BODY = 4096  #: bytes; 413 above
 
 BODY = """
 <div class="row"><button id="make">Make an item</button><a href="{openapi}">openapi.json</a></div>
@@ -52,6 +53,16 @@ async def lifespan(_: FastAPI) -> AsyncIterator[dict[str, Any]]:
 
 
 app = FastAPI(title="Items", lifespan=lifespan)
+
+
+@app.middleware("http")
+async def bounded(request: Request, call_next: Callable[[Request], Awaitable[Response]]) -> Response:
+    """Refuse a body that is long, or does not say: FastAPI takes all of it before it looks at it."""
+    if "transfer-encoding" in request.headers:
+        return JSONResponse({"detail": "the body has no Content-Length"}, 411)
+    if int(request.headers.get("content-length", 0)) > LONGEST_BODY:
+        return JSONResponse({"detail": f"the body is longer than {LONGEST_BODY} bytes"}, 413)
+    return await call_next(request)
 
 
 @app.get("/", response_class=HTMLResponse, include_in_schema=False)

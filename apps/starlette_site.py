@@ -16,6 +16,7 @@ from urllib.parse import parse_qs
 
 from starlette.applications import Starlette
 from starlette.background import BackgroundTask
+from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import HTMLResponse, RedirectResponse, Response, StreamingResponse
 from starlette.routing import Route
@@ -24,6 +25,7 @@ from page import page
 
 MOST_NOTES = 20
 LONGEST_NOTE = 200  #: characters
+LONGEST_FORM = 4096  #: bytes; 413 above
 
 BODY = """
 <form method="post" action="{write}" class="row"><input name="note" maxlength="200" placeholder="a note" required>
@@ -60,7 +62,12 @@ async def index(request: Request) -> Response:
 
 async def write(request: Request) -> Response:
     """Keep a note, and count it when the answer is out."""
-    form = parse_qs((await request.body()).decode(errors="replace"))  # request.form() needs another package
+    body = bytearray()  # request.body() takes whatever comes, and request.form() needs another package
+    async for piece in request.stream():
+        body += piece
+        if len(body) > LONGEST_FORM:
+            raise HTTPException(413)
+    form = parse_qs(body.decode(errors="replace"))
     note = form.get("note", [""])[0].strip()[:LONGEST_NOTE]
     if note:
         request.state.notes.append(note)

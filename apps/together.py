@@ -7,6 +7,8 @@ None of their files knows of it. Strings are imported when the server starts; WS
 
 from __future__ import annotations
 
+import html
+
 import bridge
 from page import Receive, Scope, Send, answer, below, lifespan, missing, page
 
@@ -24,8 +26,9 @@ async def index(scope: Scope, receive: Receive, send: Send) -> None:
         await lifespan(receive, send)
     elif scope["type"] == "http" and below(scope) == "/":
         root = scope.get("root_path", "")
+        base = html.escape(root)
         cards = "".join(
-            f'<a class="card" href="{root}{prefix}/"><b>{prefix}/</b><p><code>{target}</code></p></a>'
+            f'<a class="card" href="{base}{prefix}/"><b>{prefix}/</b><p><code>{target}</code></p></a>'
             for prefix, target in MOUNTS.items()
         )
         lead = "Four frameworks in a single worker, mounted by <code>bridge.mount()</code>."

@@ -21,6 +21,7 @@ from bridge.config.reader import from_file, from_json, near_miss, to_json
 from bridge.config.settings import (
     LOG_LEVELS,
     MOST_PROCESSES,
+    MOST_THREADS,
     PROTOCOLS,
     Application,
     Http,
@@ -36,6 +37,7 @@ from bridge.config.settings import (
 __all__ = [
     "LOG_LEVELS",
     "MOST_PROCESSES",
+    "MOST_THREADS",
     "PROTOCOLS",
     "Address",
     "Application",

@@ -164,6 +164,9 @@ class Expansion:
         if name in self._given:
             reason = f"there is an application {name!r}, which is what this mount is called"
             self._wrong(origin.inner, reason, at_name=True)
+        elif escape(name) in self._origins:
+            reason = f"there is another mount that is called {name!r}, at {self._origins[escape(name)].inner}"
+            self._wrong(origin.inner, reason, at_name=True)
         members = self._members(mount, origin.inner)
         if members is None:
             return

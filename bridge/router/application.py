@@ -114,7 +114,8 @@ class Application(Admission):
         self.wake = self.turns.wake
         self._remains: dict[int, int] = {}  # number and process of who has left, and main has not seen their end
         # A window, and what many tasks may send at the same time when they have all seen some of it free.
-        self.most_unacknowledged = 2 * memory.window + memory.chunk_size + 64 * memory.item_size
+        window = max(memory.window, self.http.websocket.window)
+        self.most_unacknowledged = 2 * window + memory.chunk_size + 64 * memory.item_size
         self._ceiling = Ceiling()
         self._most = 0  # `_room`, if there were no ceiling
         self._ahead = 0  # requests that lie ready

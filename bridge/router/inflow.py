@@ -173,7 +173,7 @@ class Inflow(asyncio.BufferedProtocol):
                 self._shipped = deque()
             self._shipped.append(run)
             draft = self._draft
-            _pack_into(draft.memory, 0, self.stream, BODY, 0, 1, 0, count, 0, 0)
+            _pack_into(draft.memory, 0, self.stream, BODY, 0, 1, 0, 0, 0, 0)
             DESCRIPTOR.pack_into(draft.memory, _HEAD, run.segment.number, run.first, count)
             taken = self.port.post(draft, _HEAD + DESCRIPTOR.size)
         if not taken or self._credit <= 0:

@@ -50,11 +50,15 @@ class Opening(Exchange):
         if number != 101:
             super()._on_response(flags, size, number, head, views, inline)
             return
-        block = inline + b"".join(bytes(view) for view in views or ())
+        views = views or []
         port = self.port
         if self._responding or flags & LAST or port is None or port.interface == "wsgi":
             raise RemoteProtocolError("101 for what asks for nothing, or not any more")
-        if head != len(block) or not check_block(block):
+        # It is copied out of the worker's memory: see `Exchange`.
+        if head != len(inline) + sum(map(len, views)) or head > self.application.largest_head:
+            raise RemoteProtocolError("a response head that is too long, or of another length than announced")
+        block = inline + b"".join(bytes(view) for view in views)
+        if not check_block(block):
             raise RemoteProtocolError("a response head that HTTP does not allow")
         self._responding = True
         if self._gone:

@@ -130,8 +130,7 @@ class Service:
         if application.__class__ is Mounts:
             chosen = application.choose(head)
             if chosen is None:
-                self.refused(connection, head, 404)
-                connection.refuse(404)
+                self._refuse(connection, head, framing)
                 return None
             application, way = chosen
         peer = connection.peer
@@ -144,6 +143,15 @@ class Service:
             exchange.on_over = self._log_exchange
         exchange.begin(body, complete)
         return exchange
+
+    def _refuse(self, connection: Connection, head: bytes, framing: Framing) -> None:
+        """Nothing is mounted there."""
+        if self.access_log is not None:
+            peer = connection.peer
+            if connection.trusted and framing.forwarded_for:
+                peer, _ = self._forwarded(peer, framing)
+            self.access_log.line(_host(peer), head, 404, 0)
+        connection.refuse(404)
 
     def _forwarded(self, peer: bytes, framing: Framing) -> tuple[bytes, bool]:
         https = bool(framing.forwarded_proto and is_https(framing.forwarded_proto))

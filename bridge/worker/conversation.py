@@ -3,6 +3,9 @@
     OPEN ──close frame sent──► CLOSING ──that of the client, or too late──► OVER
      └──close frame of the client, its end without one, its mistake────────────┘
 
+A close frame of the client, and its mistake, are answered when the application has dealt with the messages in front of
+them: when it receives again, or returns. It has the close timeout for that.
+
 Messages are decoded ahead of the receiver as far as `max_queue` and `AHEAD` allow, so that pings are answered and the
 end is noticed while it is busy; then the client is read no more. What ends a connection stands behind the messages that
 came before it.
@@ -41,8 +44,10 @@ class Conversation:
 
     __slots__ = (
         "_ahead",
+        "_busy",
         "_deadline",
         "_end",
+        "_farewell",
         "_frames",
         "_keepalive",
         "_pings",
@@ -68,7 +73,9 @@ class Conversation:
         self._queue: list[str | bytes] = []  # messages that were not received
         self._ahead = 0  # bytes and characters of them
         self._waiter: asyncio.Future[None] | None = None  # of whoever waits for a message, or for the end
+        self._busy = False  # a message was received, and no other asked for since
         self._end: Message | None = None  # websocket.disconnect
+        self._farewell: bytes | None = None  # close frame that is owed
         self._since = 0.0  # when something was heard last, as far as anybody has looked
         self._pings = 0  # sent since
         self._pong: bytes | None = None  # owed
@@ -89,13 +96,16 @@ class Conversation:
 
     def leave(self) -> None:
         """The server goes: begin the closing handshake, and tell the application at once."""
-        if self.phase == OPEN:
+        if self.phase == OPEN and self._farewell is None:
             self._tell(RESTARTS, "the server restarts")
             self._attempt(partial(self._close, RESTARTS, "the server restarts"))
 
     def look(self, now: float) -> None:
         """See `worker.keepalive.Watched`."""
-        if self.phase == OPEN:
+        if self._farewell is not None:
+            if now >= self._deadline:
+                self._part()
+        elif self.phase == OPEN:
             self._look_for_life(now)
         elif self._stream.over or self._stream.cancelled:
             self._keepalive.discard(self)
@@ -124,7 +134,9 @@ class Conversation:
         stream, decoder, queue = self._stream, self._frames, self._queue
         most = self._settings.max_queue
         try:
-            while self.phase == CLOSING or (self.phase == OPEN and len(queue) < most and self._ahead < AHEAD):
+            while self.phase == CLOSING or (
+                self.phase == OPEN and len(queue) < most and self._ahead < AHEAD and self._farewell is None
+            ):
                 message = decoder.next() if decoder.rest else None
                 if message is None:
                     if stream.eager or (data := stream.take()) is None:
@@ -141,7 +153,10 @@ class Conversation:
             else:
                 stream.eager = False
         except WebSocketError as error:
-            self._fail(error.code, str(error))
+            if self.phase == OPEN:
+                self._part_behind(frames.close(error.code, str(error)), error.code, str(error))
+            else:
+                self._fail(error.code, str(error))
         except StreamCancelled:
             pass  # `lost` was called
         except Exception:
@@ -162,9 +177,11 @@ class Conversation:
             if not self._stream.congested:
                 self._send_pong()
         elif frame.opcode == CLOSE:
-            reply = frames.control(CLOSE, frame.data) if self.phase == OPEN else b""
-            self._over(frame.code, frame.reason)
-            self._stream.send(reply, last=True)
+            if self.phase == OPEN:
+                self._part_behind(frames.control(CLOSE, frame.data), frame.code, frame.reason)
+            else:
+                self._over(frame.code, frame.reason)
+                self._stream.send(b"", last=True)
 
     def _send_pong(self) -> None:
         data, self._pong = self._pong, None
@@ -180,13 +197,30 @@ class Conversation:
             StreamCancelled: the client is gone.
         """
         data = frames.close(code, reason)
+        if self._farewell is not None:
+            self._part()
+            return
         self.phase = CLOSING
         self._set_deadline()
         self._stream.send(data, last=False)
         self._read_on()  # the client's part may lie behind messages that nobody wants any more
 
+    def _part_behind(self, farewell: bytes, code: int, reason: str) -> None:
+        """The client is heard no more: end when the application has had its turn with what it has said so far."""
+        self._farewell = farewell
+        self._set_deadline()
+        self._tell(code, reason)
+        if not self._queue and not self._busy:
+            self._part()
+
+    def _part(self) -> None:
+        """Send the close frame that is owed, as the last word."""
+        farewell = self._farewell or b""
+        self._over(ABNORMAL)
+        self._attempt(partial(self._stream.send, farewell, True))
+
     def _fail(self, code: int, reason: str) -> None:
-        """End the connection because of the client's mistake, without waiting for it (RFC 6455, section 7.1.7)."""
+        """End the connection at once, without waiting for the client (RFC 6455, section 7.1.7)."""
         farewell = frames.close(code, reason) if self.phase == OPEN else b""
         self._over(code, reason)
         self._attempt(partial(self._stream.send, farewell, True))
@@ -194,6 +228,7 @@ class Conversation:
     def _over(self, code: int, reason: str = "") -> None:
         """Nothing more comes from the client, or is listened to."""
         self.phase = OVER
+        self._farewell = None
         self._set_deadline()
         self._tell(code, reason)
 

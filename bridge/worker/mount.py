@@ -8,6 +8,7 @@ builds its own URLs. `/a` without a slash is its own to answer: nothing is redir
 
 from __future__ import annotations
 
+import asyncio
 import logging
 from collections.abc import Callable, Collection, Mapping, MutableMapping, Sequence
 from dataclasses import dataclass
@@ -25,6 +26,7 @@ from bridge.worker.types import Receive, Scope, Send, Target
 from bridge.worker.wsgi_adapter import WsgiAdapter
 
 THREADS = 8  #: of each WSGI application of `mount`
+SLOW = 3.0  #: seconds of a startup or a shutdown after which the log names it
 TRY_AGAIN_LATER = 1013  #: WebSocket close code of an application that could not be started
 
 #: What Starlette's routing notes in a scope; an application that is mounted finds none of it.
@@ -63,9 +65,14 @@ def mount(applications: Mapping[str, Any], *, optional: Collection[str] = (), th
         threads: requests that each of the WSGI applications runs at once.
 
     Raises:
-        ConfigError: a prefix, or what stands there, cannot be meant.
+        ConfigError: a prefix, what stands there, or the number of threads cannot be meant.
         TargetError: an application that is not optional cannot be loaded.
     """
+    if not applications:
+        raise ConfigError("mount", "there is nothing to mount")
+    if type(threads) is not int or not 0 < threads <= config.MOST_THREADS:
+        raise ConfigError("threads", f"expected an integer number from 1 to {config.MOST_THREADS}, found {threads!r}")
+    optional = (optional,) if isinstance(optional, str) else optional
     unknown = [prefix for prefix in optional if prefix not in applications]
     if unknown:
         raise ConfigError("optional", f"nothing is mounted at {unknown[0]!r}")
@@ -156,8 +163,14 @@ class Composite:
 
 
 async def _stop(started: Sequence[_Mounted]) -> list[str]:
-    """Shut down in reverse; whose shutdown has failed."""
-    return [str(each) for each in reversed(started) if not await each.stop()]
+    """Shut down in reverse; whose shutdown has failed. Behind one that takes long the others are told meanwhile."""
+    tasks: dict[_Mounted, asyncio.Task[bool]] = {}
+    for each in reversed(started):
+        task = tasks[each] = asyncio.create_task(each.stop())
+        done, _ = await asyncio.wait({task}, timeout=SLOW)
+        if not done:
+            each.is_slow("shutdown")
+    return [str(each) for each, task in tasks.items() if not await task]
 
 
 class _Mounted(BaseRoute):
@@ -199,14 +212,21 @@ class _Mounted(BaseRoute):
     async def start(self) -> None:
         """Lifespan startup; raises TargetError if it fails and that is no small matter."""
         if self._lifespan is not None:
+            slow = asyncio.get_running_loop().call_later(SLOW, self.is_slow, "startup")
             try:
                 self._state = await self._lifespan.startup()
             except TargetError as error:
                 self._give_up(error)
+            finally:
+                slow.cancel()
 
     async def stop(self) -> bool:
         """Lifespan shutdown; False = it failed, which was logged."""
         return self._lifespan is None or await self._lifespan.shutdown(None)
+
+    def is_slow(self, what: str) -> None:
+        """Say whose startup or shutdown it is that all the others wait for."""
+        self._log.warning("its %s has not ended after %g seconds, and goes on", what, SLOW)
 
     # Routing
 

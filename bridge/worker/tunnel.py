@@ -6,15 +6,16 @@ Its bytes are handed over where they arrive, without a future in between, as lon
 
 from __future__ import annotations
 
+from collections import deque
 from typing import Protocol
 
 from bridge.core import CANCELLED, NONE
 from bridge.errors import StreamCancelled
-from bridge.ipc.message import DATA, DESCRIPTOR, HEADER, UNKNOWN
+from bridge.ipc.message import DATA, DESCRIPTOR, HEADER, LAST, UNKNOWN
 from bridge.ipc.stream import Event
 from bridge.worker.stream import Router, WorkerStream
 
-_RESPOND = int(Event.RESPOND)
+_RESPOND, _FINISH = int(Event.RESPOND), int(Event.FINISH)
 
 
 class Sink(Protocol):
@@ -128,18 +129,24 @@ class TunnelStream(WorkerStream):
         return self.send_frame(b"", body)
 
     def send_frame(self, head: bytes, payload: bytes) -> bool:
-        """As `send`, of what is not the last: two pieces, which are first joined in the message that takes them."""
-        tunnels, size = self._tunnels, len(head) + len(payload)
-        if size > tunnels.room or self._pending is not None:
+        """As `send`, of what is not the last: two pieces, which are first joined in the message that takes them.
+
+        Without room in the window or the queue they wait here, for many tasks may not wait for one another.
+        """
+        tunnels, size, under_way = self._tunnels, len(head) + len(payload), self._unacknowledged
+        if size > tunnels.room or self._pending is not None or under_way >= tunnels.window:
             return self._send_long(head, payload)
-        self._unacknowledged = under_way = self._unacknowledged + size
+        self._unacknowledged = under_way = under_way + size
         flags = 0 if under_way * 2 < tunnels.window else self._ack_flag()
         consumed, self._consumed = self._consumed, 0
         message = HEADER.pack(self._stream, DATA, flags, 0, size, consumed, 0, 0) + head + payload
         if self.cancelled or tunnels.answer(self._stream, _RESPOND, message) == CANCELLED:
             self.cancel()
             raise StreamCancelled
-        return self._writable()
+        if self._writable():
+            return True
+        self._pending = deque()  # what follows waits, even if whoever sends it does not
+        return False
 
     def _send_long(self, head: bytes, payload: bytes) -> bool:
         size, segment = len(payload), self._tunnels.segment
@@ -151,7 +158,10 @@ class TunnelStream(WorkerStream):
         if self._pending is None and rest < size and len(head) + size <= allowance:
             first, got = segment.claim(size - rest, size - rest)
         if not got:
-            return super().send(head + payload, last=False)
+            if self._pending is None:
+                self._pending = deque()
+            self._pending.append((memoryview(head + payload), False))
+            return self.pump()
         segment.write(first, memoryview(payload)[rest:])
         inline = head + payload[:rest]
         self._unacknowledged += len(head) + size
@@ -162,6 +172,25 @@ class TunnelStream(WorkerStream):
             segment.release(first, segment.chunks_of(size - rest))
             raise
         return self._writable()
+
+    def _send_piece(self) -> bool:
+        tunnels, pending = self._tunnels, self._pending
+        if not pending or len(pending[0][0]) > tunnels.room or self._head is not None or self._linked:
+            return super()._send_piece()
+        # What fits a queue item takes no chunk, or a few short messages would take all that there are.
+        if not tunnels.clear():
+            tunnels.wait_for_queue(self)
+            return False
+        if self._unacknowledged >= tunnels.window and not pending[0][1]:
+            return False
+        data, last = pending.popleft()
+        size = len(data)
+        self._unacknowledged += size
+        flags, event = (LAST, _FINISH) if last else (self._ack_flag(), _RESPOND)
+        self._answer(HEADER.pack(self._stream, DATA, flags, 0, size, 0, 0, 0) + data, event)
+        if last:
+            self._end()
+        return True
 
     def acknowledged(self, size: int) -> None:
         """As `WorkerStream`; a client that takes something lives."""

@@ -75,8 +75,11 @@ class WebSocketCycle(Conversation):
             self._told = True
             return {"type": "websocket.connect"}
         queue = self._queue
+        self._busy = False
         while not queue:
             if self._end is not None:
+                if self._farewell is not None:
+                    self._part()
                 return dict(self._end)
             if self._waiter is not None and not self._waiter.done():
                 await self._changed()
@@ -85,6 +88,7 @@ class WebSocketCycle(Conversation):
                 await waiter
         message = queue.pop(0)
         self._ahead -= len(message)
+        self._busy = True
         if not self._stream.eager:
             self._read_on()
         if message.__class__ is str:
@@ -106,7 +110,7 @@ class WebSocketCycle(Conversation):
                     await self._stream.writable()
                     if self.phase == OVER:  # it ended while this waited, and perhaps before this was taken
                         raise StreamCancelled
-            elif self._end is not None:
+            elif self._end is not None and self._farewell is None:
                 raise StreamCancelled
             elif self.phase == CONNECTING and kind == "websocket.accept":
                 self._accept(message)

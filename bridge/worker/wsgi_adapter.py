@@ -4,12 +4,15 @@ The request is run by `wsgi.WsgiApplication`, as in a worker of its own, so the 
 is held to the same rules. Here it gets a stream over ASGI's messages:
 
     task (event loop)                          thread
-    orders ◄── receive, or messages to send ── read(), respond(), send() …
-    awaits receive() or send() ──── result ──► goes on
+    orders ◄─── bytes to get, messages to send ── read(), respond(), send() …
+    awaits them, or send() ────────── result ──► goes on
 
-So a client that takes or sends slowly holds its thread, but nothing is kept in memory. A body of announced length is
+So a client that takes or sends slowly holds its thread, but little is kept in memory. A body of announced length is
 read as it comes; one without is collected first, in memory and then in a file, because applications ask CONTENT_LENGTH.
-When the body is complete the task waits for the client's end, so that the application can be told of it.
+
+A second task receives all the time, a little ahead of what is read: in no other way does ASGI tell that a client has
+left, and the application can be told of it although it has not read its body. Who leaves with more than that unread is
+noticed when the server is, at send().
 """
 
 from __future__ import annotations
@@ -35,6 +38,7 @@ from bridge.worker.wsgi import WsgiApplication
 
 IN_MEMORY = 1048576  #: bytes of a collected body; a longer one lies in a file
 PIECE = 65536  #: bytes of a file that are sent at once
+AHEAD = 65536  #: bytes of a body that are received before they are asked for
 MOST_PREFIXES = 64  #: root paths whose environs are remembered
 
 
@@ -114,30 +118,31 @@ class _Stream:
         self._lock = threading.Lock()
         self._order: Future[Any] | None = None  # what the thread waits for
         self._gone = False  # nobody waits for the response
+        # The task puts bytes at the end, the thread takes them from the front.
         self._held = bytearray()  # bytes of the body that came, and were not read
         self._complete = False  # all of the body came
+        self._end: Exception | None = None  # nothing more comes, because of this
+        self._wanted = 0  # bytes that are asked for
+        # A client that waits for "100 Continue" gets it at the first receive(), so when the body is asked for.
+        self._ahead = 0 if any(name.lower() == b"expect" for name, _ in scope["headers"]) else AHEAD
+        self._room = asyncio.Event()  # perhaps fewer bytes are held
+        self._more = asyncio.Event()  # perhaps more
         self._file: IO[bytes] | None = None  # or lies here
 
     # The task
 
     async def run(self, application: WsgiApplication, pool: _Pool) -> None:
         """From the first byte of the body to the end of the application's run."""
-        watch: asyncio.Task[None] | None = None
         if self.size == UNKNOWN and not await self._collect(pool):
             return
+        watch = self._loop.create_task(self._watch())
         try:
             pool.submit(partial(contextvars.copy_context().run, self._run, application))
-            while True:
-                if watch is None and (self._complete or not self.size):
-                    watch = self._loop.create_task(self._watch())
-                order = await self._orders.get()
-                if order is None:
-                    return
+            while (order := await self._orders.get()) is not None:
                 await self._obey(*order)
         finally:
             self._close()
-            if watch is not None:
-                watch.cancel()
+            watch.cancel()
 
     def _run(self, application: WsgiApplication) -> None:
         # On the thread.
@@ -169,30 +174,49 @@ class _Stream:
                 self._order.set_exception(StreamCancelled("the client has left"))
 
     async def _watch(self) -> None:
-        """Wait until the client leaves; the body is complete, so there is nothing else to receive."""
-        while (await self._receive())["type"] != "http.disconnect":
-            pass
-        if not self.over:
-            self._close()
+        """Receive what the client sends, until it leaves."""
+        while self._end is None:
+            while not self._complete and len(self._held) >= max(self._wanted, self._ahead):
+                self._room.clear()
+                await self._room.wait()
+            try:
+                message = await self._receive()
+            except Exception as exc:  # noqa: BLE001 - of middleware, for whoever reads
+                self._end = exc
+            else:
+                self._take(message)
+            self._more.set()
 
-    async def _next(self) -> bytes | None:
-        """The next piece of the body; None = the client has left."""
-        message = await self._receive()
+    def _take(self, message: Message) -> None:
         if message["type"] == "http.disconnect":
-            return None
-        self._complete = not message.get("more_body", False)
-        return bytes(message.get("body", b""))
+            self._end = StreamCancelled("the client left inside the request body")
+            if not self.over:
+                self._close()
+        elif not self._complete:
+            self._held += message.get("body", b"")
+            self._complete = not message.get("more_body", False)
+
+    async def _fetch(self, size: int) -> None:
+        """Wait until so many bytes of the body are held, or all of it."""
+        self._wanted = size
+        self._room.set()
+        while len(self._held) < size and not self._complete:
+            if self._end is not None:
+                raise self._end
+            self._more.clear()
+            await self._more.wait()
+        self._wanted = 0
 
     async def _collect(self, pool: _Pool) -> bool:
         """Take a body of unknown length; False = the client has left."""
         size = 0
         try:
             while not self._complete:
-                data = await self._next()
-                if data is None:
+                held = len(self._held)
+                self._take(await self._receive())
+                if self._end is not None:
                     return False
-                size += len(data)
-                self._held += data
+                size += len(self._held) - held
                 if len(self._held) > IN_MEMORY or (self._file is not None and self._complete):
                     await self._write(pool)
             self.size = size
@@ -233,14 +257,13 @@ class _Stream:
         """See `SyncStream`; waits for the client."""
         if self._file is not None:
             return os.pread(self._file.fileno(), size, offset)
-        while len(self._held) < size and not self._complete:
-            data = self._ask(self._next)
-            if data is None:
-                self._close()
-                raise StreamCancelled("the client left inside the request body")
-            self._held += data
+        if len(self._held) < size and not self._complete:
+            self._ask(partial(self._fetch, size))
         data = bytes(self._held[:size])
         del self._held[:size]
+        if not self._complete:
+            with contextlib.suppress(RuntimeError):  # the loop has been closed
+                self._loop.call_soon_threadsafe(self._room.set)
         return data
 
     def respond(self, status: int, block: bytes, size: int, flags: int, body: bytes, last: bool) -> None:

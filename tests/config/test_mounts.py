@@ -115,6 +115,13 @@ def test_wrong_mounts(mounts: Any, members: dict[str, Any], pointer: str, reason
     assert reason in expected[0]
 
 
+def test_mounts_of_the_same_name() -> None:
+    """A name can be made in two ways; each of both would get the requests of the other."""
+    (pointer, reason), *others = mistakes({"/b/c": "m"}, {"site/b": {"mounts": {"/c": "n"}}})
+    assert (pointer, others) == ("/applications/site~1b/mounts/~1c", [])
+    assert reason == "there is another mount that is called 'site/b/c', at /applications/site/mounts/~1b~1c"
+
+
 def test_mistakes_around_the_mounts() -> None:
     """What all mounts have from around them is told once, where it stands."""
     targets = {"/": "m", "/a": {"module": "n", "limits": {"timeout": 1}}}

@@ -100,6 +100,7 @@ def test_starlette() -> None:
         kind = "Content-Type: application/x-www-form-urlencoded"
         assert wire.post("/write", b"note=a+%3Cb%3E", kind).answer().status == 303
         assert "<li>a &lt;b&gt;" in wire.get("/").answer().text
+        assert wire.post("/write", b"note=" + b"x" * 4096, kind).answer().status == 413
         until(lambda: "had been sent: 1." in wire.get("/").answer().text, "it is counted")
         assert wire.get("/count").answer().text == "".join(f"{number}\n" for number in range(1, 11))
 
@@ -130,6 +131,9 @@ def test_fastapi() -> None:
         assert wire.post("/items", b'{"name": "pear", "amount": 2}', kind).answer().status == 201
         assert wire.post("/items", b'{"name": "pear", "amount": -2}', kind).answer().status == 422
         kept = value(wire, "/items")
+        assert wire.post("/items", b'{"name": "%b"}' % (b"x" * 4096), kind).answer().status == 413
+        wire.send(b"POST /items HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n")
+        assert wire.answer().status == 411
         assert kept == {"1": {"name": "made by the lifespan", "amount": 1}, "2": {"name": "pear", "amount": 2}}
 
 

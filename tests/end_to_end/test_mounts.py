@@ -214,13 +214,15 @@ def test_nothing_is_mounted_there(tmp_path: Path) -> None:
             wire.send(b"POST /b HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nhello\r\n0\r\n\r\n")
             assert wire.answer().status == 404
             assert wire.get("/a").answer().status == 200
+            assert wire.get("/b", "X-Forwarded-For: 198.51.100.9").answer().status == 404
             wire.send(b"POST /b HTTP/1.1\r\nHost: a\r\nExpect: 100-continue\r\nContent-Length: 1000000\r\n\r\n")
             answer = wire.answer()
             assert (answer.status, answer.fields["connection"]) == (404, "close")
             assert wire.rest() == b""
         server.finish()
-    statuses = [int(line.split('" ')[1][:3]) for line in log.read_text().splitlines()]
-    assert statuses == [404, 404, 404, 404, 200, 404, 200, 404]
+    lines = log.read_text().splitlines()
+    assert [int(line.split('" ')[1][:3]) for line in lines] == [404, 404, 404, 404, 200, 404, 200, 404, 404]
+    assert [line.split()[0] for line in lines[-3:]] == ["127.0.0.1", "198.51.100.9", "127.0.0.1"]
 
 
 def test_run_with_mounts(tmp_path: Path) -> None:

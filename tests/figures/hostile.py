@@ -12,6 +12,7 @@ import json
 import os
 import re
 import signal
+import socket
 import sys
 import tempfile
 import threading
@@ -30,6 +31,10 @@ COMMAND = (sys.executable, "-m", "bridge", "serve")
 SEED = 1
 ASKERS = 2  #: connections to the good application; as many go to the hostile one
 PACE = 0.002  #: seconds between two requests of a connection
+UPGRADE = (
+    b"GET / HTTP/1.1\r\nHost: a\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n"
+    b"Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\nSec-WebSocket-Version: 13\r\n\r\n"
+)
 PEACE = 2.1  #: seconds in which a new worker does no harm: one that dies younger is replaced after a pause
 FACTOR, FLOOR = 5, 20.0  #: its p99 may be so many times what it was before, or so many ms: fuzzers compute, on 2 cores
 GOOD = """\
@@ -113,6 +118,41 @@ class Askers:
         connection.close()
 
 
+class Sockets:
+    """Clients of one application's WebSockets, a thread each, until `stop`: they send, read for a while, and leave.
+
+    Args:
+        address: where it is served.
+    """
+
+    def __init__(self, address: tuple[str, int]) -> None:
+        self.opened = 0
+        self._address = address
+        self._stopped = threading.Event()
+        self._threads = [threading.Thread(target=self._open, daemon=True) for _ in range(ASKERS)]
+        for thread in self._threads:
+            thread.start()
+
+    def stop(self) -> None:
+        """Open no more."""
+        self._stopped.set()
+        for thread in self._threads:
+            thread.join(PATIENCE)
+
+    def _open(self) -> None:
+        message = b"\x82\xfe\x4e\x20" + bytes(4 + 20_000)
+        while not self._stopped.wait(PACE):
+            with contextlib.suppress(OSError), socket.create_connection(self._address, timeout=0.5) as sock:
+                sock.sendall(UPGRADE)
+                if sock.recv(65536).startswith(b"HTTP/1.1 101 "):
+                    self.opened += 1
+                    sock.sendall(message * 10)
+                    for _ in range(50):
+                        if not sock.recv(4096):
+                            break
+                        time.sleep(PACE)
+
+
 @dataclass(frozen=True)
 class Held:
     """What the router, and the server as a whole, holds."""
@@ -165,6 +205,7 @@ class Measured:
     workers: int  #: of the good application that have answered, before and during
     acts: list[str]  #: of the fuzzers
     broken: list[str]  #: what should not have been possible
+    sockets: int  #: WebSockets of the hostile application
     mistakes: list[str]  #: acts that have failed because they are not what they are meant to be
     log: str  #: of the server
     held: tuple[Held, Held]  #: before and after
@@ -177,6 +218,7 @@ def measure(seconds: float, workers: int) -> Measured:
         with _served(place, workers) as (server, addresses):
             good = Askers(addresses["good"], ["/"], PATIENCE)
             other = Askers(addresses["hostile"], ["/", "/slow", "/large", "/body"], 1.0)
+            sockets = Sockets(addresses["hostile"])
             time.sleep(1.0)
             good.asked.forget()
             time.sleep(max(2.0, seconds / 6))
@@ -192,6 +234,7 @@ def measure(seconds: float, workers: int) -> Measured:
             time.sleep(1.0)
             good.stop()
             other.stop()
+            sockets.stop()
             server.log.take(r"application 'hostile': reloaded")
             until(lambda: len(server.living()) <= first.processes, "the hostile workers have left")
             last = _held(server)
@@ -203,7 +246,9 @@ def measure(seconds: float, workers: int) -> Measured:
     acts = [line.split()[1] for line in told if line.startswith("act ")]
     broken = sorted({line for line in told if line.startswith("BROKEN")})
     mistakes = sorted({line.rpartition(" ")[0] for line in told if line.startswith("MISTAKE")})
-    return Measured(before, during, answers, failed, workers_of_good, acts, broken, mistakes, log, (first, last))
+    return Measured(
+        before, during, answers, failed, workers_of_good, acts, broken, sockets.opened, mistakes, log, (first, last)
+    )
 
 
 def figure(short: bool) -> Result:
@@ -222,6 +267,7 @@ def figure(short: bool) -> Result:
             ["another application, p99", f"{found.before:.1f} ms", f"{found.during:.1f} ms", ""],
             ["its answers", "", f"{found.answers}, {found.failed} failed", ""],
             ["kinds of garbage", "", f"{len(set(found.acts))} of {len(kinds)}, {len(found.acts)} times", ""],
+            ["its WebSockets", "", str(found.sockets), ""],
             ["workers cut off", "", str(cut), ""],
             ["generations given up", "", str(len(generations)), ""],
             ["files of the router", str(first.files), "", str(last.files)],

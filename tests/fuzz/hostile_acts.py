@@ -25,6 +25,7 @@ from bridge.ipc.message import (
     HEAD,
     HEADER,
     LAST,
+    LEAVE,
     RECORD,
     RESPONSE,
     SEGMENT,
@@ -33,6 +34,7 @@ from bridge.ipc.message import (
     WANT,
 )
 from bridge.ipc.record import MAGIC, PREFIX
+from bridge.ipc.status import ROW
 from tests.fuzz.ends import Ends
 
 KINDS = (RESPONSE, DATA, WANT, ABORT, TAKEN, BATON)
@@ -105,8 +107,9 @@ def disturb_sleepers(ends: Ends) -> None:
 
 def disturb_row(ends: Ends) -> None:
     """Write into everybody's row of the status page, as far as this process has mapped it."""
-    for at in range(128, len(ends.page), 128):
-        ends.page[at + 16 : at + 128] = bytes(112) if ends.random.random() < 0.5 else ends.random.randbytes(112)
+    for at in range(ROW, len(ends.page), ROW):
+        size = ROW - 16
+        ends.page[at + 16 : at + ROW] = bytes(size) if ends.random.random() < 0.5 else ends.random.randbytes(size)
 
 
 # Its own queue
@@ -176,6 +179,22 @@ def flood(ends: Ends) -> None:
         ends.send(HEADER.pack(stream, RESPONSE, 0, 0, 0, UNKNOWN, 200, 0))
         for _ in range(400):
             ends.send(HEADER.pack(stream, DATA, 0, 0, len(body), 0, 0, 0) + body)
+
+
+def speak_in_tunnels(ends: Ends) -> None:
+    """In what may be a WebSocket: bytes without end, credit for nothing, chunks that never came, files, two ends."""
+    chance = ends.random
+    body = b"x" * (ends.port.outgoing.room - HEADER.size)
+    for stream in ends.streams:
+        if chance.random() < 0.2:
+            ends.send(HEADER.pack(stream, RESPONSE, chance.choice((0, 0, LAST)), 0, 6, UNKNOWN, 101, 6) + b"a: b\r\n")
+        kind, flags = chance.choice(
+            ((DATA, 0), (DATA, ACK), (DATA, LAST), (DATA, FILE), (WANT, 0), (TAKEN, 0), (ABORT, 0), (LEAVE, 0))
+        )
+        inline = chance.choice((b"", body)) if kind == DATA else b""
+        for _ in range(chance.choice((1, 2, 300))):
+            size = ends.number() << chance.choice((0, 32))
+            ends.send(HEADER.pack(stream, kind, flags, 0, len(inline), size, 0, 0) + inline)
 
 
 def scribble_port(ends: Ends) -> None:
@@ -359,6 +378,7 @@ OWN = (
     ask_again,
     break_heads,
     flood,
+    speak_in_tunnels,
     scribble_port,
     scribble_segment,
     garble_link,

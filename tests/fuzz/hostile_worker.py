@@ -112,7 +112,13 @@ async def app(
     receive: Callable[[], Awaitable[MutableMapping[str, Any]]],
     send: Callable[[MutableMapping[str, Any]], Awaitable[None]],
 ) -> None:
-    """Answer, some requests at once and some in a while; bodies are sent back."""
+    """Answer, some requests at once and some in a while; bodies are sent back, and so is what comes by WebSocket."""
+    if scope["type"] == "websocket":
+        await send({"type": "websocket.accept"})
+        while (message := await receive())["type"] != "websocket.disconnect":
+            if message["type"] == "websocket.receive":
+                await send({**message, "type": "websocket.send"})
+        return
     if scope["type"] != "http":
         raise RuntimeError("there is no lifespan")
     body = b""

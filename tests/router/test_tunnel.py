@@ -236,6 +236,51 @@ def test_a_client_that_does_not_read() -> None:
     run(test())
 
 
+def test_a_client_that_sends_and_does_not_read() -> None:
+    """What it sends is no credit for what it has not read: an echo stops at the window, however long the messages."""
+
+    async def test() -> None:
+        rig = WebSockets()
+        client, stream = await rig.open(rig.worker())
+        client.reader._transport.pause_reading()  # type: ignore[attr-defined]
+        running = asyncio.create_task(echo(stream))
+        sent = LARGE * 100
+        client.writer.write(sent)
+        (tunnel,) = rig.application.tunnels.values()
+        assert isinstance(tunnel, Tunnel)
+        await until(lambda: rig.cut or (tunnel._credit <= 0 and not tunnel._flushed and _unread(stream) > 32768))
+        await settle(1000)
+        assert not rig.cut
+        assert tunnel._unacknowledged == stream._unacknowledged <= 65536 + 32768
+        client.reader._transport.resume_reading()  # type: ignore[attr-defined]
+        client.writer.write_eof()
+        assert await client.rest() == sent
+        await running
+        await rig.end(client, stream)
+
+    run(test())
+
+
+@pytest.mark.parametrize("window", [65536, 16 << 20])
+def test_an_application_that_does_not_wait(window: int) -> None:
+    """Any number of tasks may send at the same time, whatever the windows: that is no offence."""
+
+    async def test() -> None:
+        rig = WebSockets(http=config.Http(websocket=config.WebSocket(window=window)))
+        client, stream = await rig.open(rig.worker())
+        client.reader._transport.pause_reading()  # type: ignore[attr-defined]
+        for _ in range(2000):
+            stream.send(LARGE[:8000], last=False)
+            await asyncio.sleep(0)
+        await settle()
+        assert not rig.cut
+        client.reader._transport.resume_reading()  # type: ignore[attr-defined]
+        assert await client.read(2000 * 8000) == LARGE[:8000] * 2000
+        await rig.end(client, stream)
+
+    run(test())
+
+
 def test_what_is_idle_holds_nothing(memory: config.Memory) -> None:
     """Between two messages there are no chunks, no timers, and no turns."""
 

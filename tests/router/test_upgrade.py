@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from bridge import config
-from bridge.ipc.message import LAST, RESPONSE
+from bridge.ipc.message import DESCRIPTOR, HEADER, LAST, RESPONSE, UNKNOWN
 from bridge.ipc.status import WEBSOCKETS, WEBSOCKETS_OPENED, WEBSOCKETS_REFUSED
 from bridge.router.upgrade import refusal
 from tests.router.by_hand import WorkerByHand
@@ -223,7 +223,7 @@ def test_wsgi_sees_an_ordinary_request() -> None:
     run(test())
 
 
-@pytest.mark.parametrize("case", ["unasked", "last", "field", "twice"])
+@pytest.mark.parametrize("case", ["unasked", "last", "field", "long", "twice"])
 def test_101_that_makes_no_sense(case: str) -> None:
     """A worker that answers 101 where, when or as it may not is cut off."""
 
@@ -236,7 +236,15 @@ def test_101_that_makes_no_sense(case: str) -> None:
         await until(lambda: worker.streams)
         stream = worker.streams.pop()
         block = b"upgrade: x\r\n" if case == "field" else BLOCK
-        raw(worker, RESPONSE, stream, LAST if case == "last" else 0, block, 101)
+        if case == "long":
+            segment, size = worker.attached.segment, 2 << 20
+            first, got = segment.claim(size, size)
+            assert got == size
+            segment.write(first, b"x: yyy\r\n" * (size // 8))
+            message = HEADER.pack(stream._stream, RESPONSE, 0, 1, 0, UNKNOWN, 101, size)
+            worker.attached.send(message + DESCRIPTOR.pack(segment.number, first, size))
+        else:
+            raw(worker, RESPONSE, stream, LAST if case == "last" else 0, block, 101)
         if case == "twice":
             await client.head()
             raw(worker, RESPONSE, stream, 0, block, 101)

@@ -19,6 +19,7 @@ from starlette.routing import Mount, Route
 import bridge
 from bridge import config
 from bridge.errors import ConfigError, TargetError
+from bridge.worker import mount
 from bridge.worker.mount import shared
 from bridge.worker.types import Message, Receive, Scope, Send, Target
 from tests.worker.asgi_client import Client, Life, http_scope
@@ -234,6 +235,46 @@ def test_a_shutdown_that_fails() -> None:
     assert notes[-2:] == ["b shutdown", "a shutdown"]
 
 
+@pytest.mark.parametrize("event", ["startup", "shutdown"])
+def test_one_that_takes_long(event: str, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -> None:
+    """The log names it, and its shutdown keeps nobody else's from running."""
+    monkeypatch.setattr(mount, "SLOW", 0.01)
+    go_on: list[asyncio.Event] = []
+    notes: list[str] = []
+
+    class Slow(Teller):
+        async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+            async def slowly(message: Message) -> None:
+                if message["type"] == f"lifespan.{event}.complete":
+                    await go_on[0].wait()
+                    notes.append("goes on")
+                await send(message)
+
+            await super().__call__(scope, receive, slowly)
+
+    composite = bridge.mount({"/a": Teller("a", notes), "/b": Slow("b", notes)})
+
+    async def main() -> None:
+        go_on.append(asyncio.Event())
+        life = Life(composite)
+        starting = asyncio.ensure_future(life.tell("startup"))
+        if event == "shutdown":
+            await starting
+        ending = asyncio.ensure_future(life.tell("shutdown")) if event == "shutdown" else starting
+        while not caplog.records or (event == "shutdown" and "a shutdown" not in notes):  # noqa: ASYNC110 - tells nobody
+            await asyncio.sleep(0.001)
+        go_on[0].set()
+        assert (await ending)["type"] == f"lifespan.{event}.complete"
+        if event == "startup":
+            await life.tell("shutdown")
+
+    run(main())
+    (record,) = caplog.records
+    assert record.getMessage().startswith("/b (")
+    assert record.getMessage().endswith(f"its {event} has not ended after 0.01 seconds, and goes on")
+    assert "goes on" in notes
+
+
 def test_names(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -> None:
     """A string is imported at once: what is not there is named, and passed over if it is optional."""
     (tmp_path / "of_a_mount.py").write_text("async def app(scope, receive, send): ...\nplain = 5\n")
@@ -268,6 +309,27 @@ def test_optional_prefixes_that_are_not_there() -> None:
     """A prefix that nothing is mounted at cannot be optional."""
     with pytest.raises(ConfigError, match="nothing is mounted at '/b'"):
         bridge.mount({"/a": Teller()}, optional=["/b"])
+
+
+@pytest.mark.parametrize("threads", [0, -1, 241, "4", 2.5, True])
+def test_a_number_of_threads_that_cannot_be(threads: Any) -> None:
+    """It is refused, where requests would wait for ever for one of no threads."""
+    with pytest.raises(ConfigError, match="threads: expected an integer number from 1 to 240, found"):
+        bridge.mount({"/a": Teller()}, threads=threads)
+
+
+def test_nothing_to_mount() -> None:
+    """Nobody means an application that has nothing but 404 to say."""
+    with pytest.raises(ConfigError, match="there is nothing to mount"):
+        bridge.mount({})
+
+
+def test_one_optional_prefix() -> None:
+    """It may be given as it is, and is not taken apart."""
+    composite = bridge.mount({"/": Teller(), "/a": "nowhere:app"}, optional="/a")
+    assert ask(composite, http_scope("/a")).status == 503
+    with pytest.raises(TargetError, match=r"^/a "):
+        bridge.mount({"/": Teller(), "/a": "nowhere:app"}, optional="/")
 
 
 SHARED = """\

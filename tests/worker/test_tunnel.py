@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Awaitable, Callable
 
 import pytest
@@ -99,6 +100,43 @@ def test_what_finds_no_room_waits_in_its_order() -> None:
             router.free()
             router.acknowledge(stream)
         assert router.body == data + b"short"
+
+    run(test)
+
+
+@pytest.mark.parametrize("size", [11, 70, 300])
+def test_what_is_sent_without_waiting_waits_here(size: int) -> None:
+    """Whoever sends from many tasks has no more under way than a window and one message."""
+
+    async def test(router: Counting, stream: TunnelStream) -> None:
+        messages = [bytes([number]) * size for number in range(200)]
+        for message in messages:
+            stream.send(message, last=False)
+            assert len(router.body) < 2048 + size
+        assert stream.congested == (200 * size > 2048)
+        assert size > 80 or not router.segment.chunks.busy()
+        while stream.congested:
+            router.free()
+            router.acknowledge(stream)
+        assert router.body == b"".join(messages)
+
+    run(test)
+
+
+def test_a_queue_that_is_full_gets_no_more_than_one_message() -> None:
+    """However many are sent: too many that wait for room would cost the worker its router."""
+
+    async def test(router: Counting, stream: TunnelStream) -> None:
+        router.full = True
+        for _ in range(100):
+            assert not stream.send(b"x", last=False)
+        assert router.body == b"x"
+        waiting = asyncio.create_task(stream.writable())
+        await asyncio.sleep(0)
+        router.drain()
+        await waiting
+        assert router.body == b"x" * 100
+        assert stream.send(b"x", last=False)
 
     run(test)
 

@@ -1,51 +1,20 @@
-"""WSGI applications behind ASGI: what they find, how bodies flow both ways, and what becomes of clients that leave."""
+"""WSGI applications behind ASGI: what they find, how responses flow, and what becomes of clients that leave."""
 
 from __future__ import annotations
 
 import asyncio
 import contextvars
-import hashlib
 import io
-import logging
 import threading
-from collections.abc import Awaitable, Callable, Iterable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from bridge.worker import wsgi_adapter
-from bridge.worker.types import WsgiTarget
 from bridge.worker.wsgi_adapter import WsgiAdapter
+from tests.worker.adapted import LOG, Start, answers, ask, run
 from tests.worker.asgi_client import Client, http_scope
-
-LOG = logging.getLogger("bridge")
-Start = Callable[..., Callable[[bytes], None]]
-
-
-def run(test: Awaitable[Any]) -> None:
-    """Run a test's coroutine; one that hangs fails."""
-
-    async def limited() -> None:
-        await asyncio.wait_for(test, 30)
-
-    asyncio.run(limited())
-
-
-def ask(target: WsgiTarget, client: Client, threads: int = 2) -> Client:
-    """One request."""
-    run(client.ask(WsgiAdapter(target, LOG, threads)))
-    return client
-
-
-def answers(give: Callable[[dict[str, Any]], Iterable[bytes]]) -> WsgiTarget:
-    """An application that answers 200 with what a function makes of the environ."""
-
-    def application(environ: dict[str, Any], start: Start) -> Iterable[bytes]:
-        start("200 OK", [("Content-Type", "text/plain")])
-        return give(environ)
-
-    return application
 
 
 def test_what_the_scope_says() -> None:
@@ -59,97 +28,6 @@ def test_what_the_scope_says() -> None:
         scope = http_scope("/a/x", root_path="/a", scheme=scheme, http_version=version)
         assert ask(answers(tell), Client(scope)).body.decode() == f"{scheme} HTTP/{version} /a /x True"
     assert ask(answers(tell), Client(http_scope()), threads=1).body.endswith(b" False")
-
-
-def test_a_body_is_read_as_it_comes() -> None:
-    """What is here can be read, and answered, before the rest has come."""
-    client = Client(http_scope("/", "POST", {"content-length": "10"}), None)
-
-    def echo(environ: dict[str, Any]) -> Iterator[bytes]:
-        for _ in range(2):
-            yield environ["wsgi.input"].read(5)
-
-    async def main() -> None:
-        asking = asyncio.ensure_future(client.ask(WsgiAdapter(answers(echo), LOG, 1)))
-        client.put(b"12345", more=True)
-        while client.body != b"12345":  # noqa: ASYNC110 - the list tells nobody
-            await asyncio.sleep(0.001)
-        assert not asking.done()
-        client.put(b"67", more=True)
-        client.put(b"890", more=False)
-        await asking
-
-    run(main())
-    assert client.body == b"1234567890"
-    assert client.complete
-
-
-def test_lines() -> None:
-    """readline() keeps to its limit, and finds lines that come in several pieces."""
-    text = b"first\nsecond\n" + b"x" * 40000 + b"\nlast"
-    read: list[bytes] = []
-
-    def lines(environ: dict[str, Any]) -> list[bytes]:
-        body = environ["wsgi.input"]
-        read.extend([body.readline(3), body.readline(), body.readline(100), *body, body.readline(5), body.read()])
-        return [b""]
-
-    pieces = [text[at : at + 7] for at in range(0, len(text), 7)]
-    ask(answers(lines), Client(http_scope("/", "POST", {"content-length": str(len(text))}), pieces))
-    assert read == [b"fir", b"st\n", b"second\n", b"x" * 40000 + b"\n", b"last", b"", b""]
-
-
-def test_a_body_of_http_2() -> None:
-    """Later versions announce a body in no way that has to be there."""
-    client = Client(http_scope("/", "POST", http_version="2"), [b"abc", b"d"])
-    assert ask(answers(lambda environ: [environ["wsgi.input"].read()]), client).body == b"abcd"
-
-
-@pytest.mark.parametrize("size", [0, 10, 3 * wsgi_adapter.IN_MEMORY + 5])
-def test_a_body_of_unknown_length(size: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    """It is collected, so that its length is known, in a file if it is long."""
-    written: list[int] = []
-    write = wsgi_adapter._Stream._write
-
-    async def note(self: Any, pool: Any) -> None:
-        written.append(len(self._held))
-        await write(self, pool)
-
-    monkeypatch.setattr(wsgi_adapter._Stream, "_write", note)
-    content = (bytes(range(256)) * (size // 256 + 1))[:size]
-    pieces = [content[at : at + 60000] for at in range(0, size, 60000)]
-    client = Client(http_scope("/", "POST", {"transfer-encoding": "chunked"}), pieces)
-
-    def digest(environ: dict[str, Any]) -> list[bytes]:
-        assert "HTTP_TRANSFER_ENCODING" not in environ
-        body = environ["wsgi.input"]
-        data = body.read(5) + body.readline() + body.read()
-        return [f"{environ['CONTENT_LENGTH']} {hashlib.sha256(data).hexdigest()}".encode()]
-
-    assert ask(answers(digest), client).body.decode() == f"{size} {hashlib.sha256(content).hexdigest()}"
-    assert bool(written) == (size > wsgi_adapter.IN_MEMORY)
-    assert max(written, default=0) <= wsgi_adapter.IN_MEMORY + 60000
-
-
-def test_a_body_that_finds_no_room(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A full disk is the end of the request, and of no thread."""
-
-    class Full(io.BytesIO):
-        def write(self, data: Any) -> int:
-            raise OSError(28, "No space left on device")
-
-    monkeypatch.setattr(wsgi_adapter.tempfile, "TemporaryFile", lambda **_: Full())  # type: ignore[attr-defined]
-    monkeypatch.setattr(wsgi_adapter, "IN_MEMORY", 3)
-    adapter = WsgiAdapter(answers(lambda _: [b"next"]), LOG, 1)
-    following = Client(http_scope())
-
-    async def main() -> None:
-        with pytest.raises(OSError, match="No space"):
-            await Client(http_scope("/", "POST", {"transfer-encoding": "chunked"}), [b"1234", b""]).ask(adapter)
-        await following.ask(adapter)
-
-    run(main())
-    assert following.body == b"next"
 
 
 def test_a_response_streams() -> None:
@@ -273,30 +151,6 @@ def test_a_send_that_fails() -> None:
         return []
 
     ask(application, client)
-    assert len(raised) == 1
-
-
-def test_a_client_that_leaves_inside_its_body() -> None:
-    """read() raises an OSError."""
-    client = Client(http_scope("/", "POST", {"content-length": "10"}), None)
-    client.put(b"123", more=True)
-    client.leave()
-    raised: list[BaseException] = []
-
-    def application(environ: dict[str, Any], _: Start) -> list[bytes]:
-        try:
-            environ["wsgi.input"].read()
-        except OSError as exc:
-            raised.append(exc)
-            raise
-        return []
-
-    ask(application, client)
-    assert len(raised) == 1
-    assert client.sent == []
-    chunked = Client(http_scope("/", "POST", {"transfer-encoding": "chunked"}), None)
-    chunked.leave()
-    assert ask(application, chunked).sent == []
     assert len(raised) == 1
 
 
