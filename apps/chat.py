@@ -16,6 +16,7 @@ from urllib.parse import parse_qs
 from page import Receive, Scope, Send, answer, below, lifespan, missing, page
 
 LONGEST_NAME = 30  #: characters, of people and rooms
+MOST_GUESTS = 100  #: in one room: each is told who is there
 LONGEST_TEXT = 2000  #: characters of what is said
 MOST_WAITING = 100  #: messages that wait for one slow reader; then it is sent away, and comes back
 
@@ -109,6 +110,9 @@ async def talk(scope: Scope, receive: Receive, send: Send) -> None:
     await receive()  # websocket.connect
     if below(scope) != "/socket" or not (0 < len(name) <= LONGEST_NAME and 0 < len(room) <= LONGEST_NAME):
         await send({"type": "websocket.close"})  # before the accept: a 403
+        return
+    if room in rooms and len(rooms[room]) >= MOST_GUESTS:
+        await send({"type": "websocket.close"})  # the page tries again, and waits longer each time
         return
     await send({"type": "websocket.accept"})
     guest = Guest(name, room)

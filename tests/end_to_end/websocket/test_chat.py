@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+import re
 import signal
 from collections.abc import Iterator
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
@@ -55,6 +57,21 @@ def test_who_says_not_enough(chat: Server, path: str) -> None:
     """Without a name, without a room, or elsewhere nobody comes in."""
     with Client(chat.address) as guest:
         assert guest.ask(path).status == 403
+
+
+def test_a_room_that_is_full(chat: Server) -> None:
+    """So many come in as the file says, because each is told of all of them; then others when somebody has left."""
+    found = re.search(r"^MOST_GUESTS = (\d+)", (ROOT / "apps" / "chat.py").read_text(), re.MULTILINE)
+    assert found
+    with ExitStack() as stack, Client(chat.address) as late:
+        guests = [stack.enter_context(enter(chat, f"guest-{number}", "lobby")) for number in range(int(found[1]))]
+        assert late.ask("/socket?name=Ann&room=lobby").status == 403
+        with enter(chat, "Ann", "garden"):
+            guests.pop().leave()
+            while told(guests[0])["text"] != f"guest-{len(guests)} has left":
+                pass
+            with enter(chat, "Ann", "lobby"):
+                pass
 
 
 def test_the_worker_is_replaced(chat: Server) -> None:
