@@ -90,11 +90,20 @@ class _Pool:
         self._jobs: queue.SimpleQueue[Callable[[], None]] = queue.SimpleQueue()
 
     def submit(self, job: Callable[[], None]) -> None:
-        """Run a job that raises nothing on the next thread that is free; called by the event loop alone."""
+        """Run a job that raises nothing on the next thread that is free; called by the event loop alone.
+
+        Raises:
+            RuntimeError: the system gives us no thread, and there is none that could come to it.
+        """
         self._jobs.put(job)
         if not self._idle.acquire(blocking=False) and self._started < self._most:
-            self._started += 1
-            threading.Thread(target=self._work, name=f"wsgi-{self._started}", daemon=True).start()
+            try:
+                threading.Thread(target=self._work, name=f"wsgi-{self._started + 1}", daemon=True).start()
+            except RuntimeError:
+                if not self._started:
+                    raise
+            else:
+                self._started += 1
 
     def _work(self) -> None:
         while True:

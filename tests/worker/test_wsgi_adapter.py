@@ -227,6 +227,44 @@ def test_exceptions(caplog: pytest.LogCaptureFixture) -> None:
     assert [str(record.exc_info[1]) for record in caplog.records if record.exc_info] == ["early", "late"]
 
 
+@pytest.mark.parametrize("before", [0, 1])
+def test_a_thread_that_cannot_be_started(before: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where there is one, it comes to the request; where there is none, that one fails, and no later one."""
+    free = threading.Event()
+    start = threading.Thread.start
+
+    def application(environ: dict[str, Any], start_response: Start) -> list[bytes]:
+        if environ["PATH_INFO"] == "/first":
+            free.wait(20)
+        start_response("200 OK", [])
+        return [b"x"]
+
+    def fail(_: threading.Thread) -> None:
+        free.set()
+        raise RuntimeError("can't start new thread")
+
+    async def main() -> None:
+        adapter = WsgiAdapter(application, LOG, 2)
+        clients = [Client(http_scope("/first")) for _ in range(before)]
+        asking = [asyncio.ensure_future(client.ask(adapter)) for client in clients]
+        while adapter._pool._started < before:  # noqa: ASYNC110 - as above
+            await asyncio.sleep(0)
+        monkeypatch.setattr(threading.Thread, "start", fail)
+        clients.append(Client(http_scope()))
+        if before:
+            await clients[-1].ask(adapter)
+        else:
+            for _ in range(2):
+                with pytest.raises(RuntimeError, match="new thread"):
+                    await clients[0].ask(adapter)
+            monkeypatch.setattr(threading.Thread, "start", start)
+            await clients[0].ask(adapter)
+        await asyncio.gather(*asking)
+        assert [client.body for client in clients] == [b"x"] * len(clients)
+
+    run(main())
+
+
 def test_context_variables() -> None:
     """What ASGI middleware has set in its context is there on the thread."""
     variable = contextvars.ContextVar("variable", default="")
