@@ -114,7 +114,9 @@ class WebSocket:
     #: 2 ** (bits + 2) + 2 ** (memory_level + 9) for what is sent, once something was.
     compression_window_bits: Annotated[int, Range(9, 15)] = 12
     compression_memory_level: Annotated[int, Range(1, 9)] = 5  #: Bridge: see above
-    close_timeout: Seconds = 10.0  #: Bridge: for the client's part of the closing handshake; then it is cut
+    #: Bridge: for the client's part of the closing handshake; then it is cut. For the application to answer what came
+    #: before a close frame; then that is answered
+    close_timeout: Seconds = 10.0
     window: Annotated[int, Range(1024, 1 << 30)] = 65536  #: Bridge: bytes of one that may wait for its worker
 
 
