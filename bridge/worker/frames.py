@@ -40,6 +40,8 @@ _PACKED_TEXT, _PACKED_BINARY = _TEXT | _RSV1, _BINARY | _RSV1
 _WHOLE = bytes(first in {_TEXT, _BINARY, _PACKED_TEXT, _PACKED_BINARY} for first in range(256))
 _OPCODES = {first: Opcode(first & 15) for first in range(256) if _WHOLE[first]}
 _BEGIN_PACKED = {_PACKED_TEXT, _PACKED_BINARY, _PACKED_TEXT - _FIN, _PACKED_BINARY - _FIN}
+#: Bytes up to which pieces are joined at once: an object for each two bytes would be many times as much as they are.
+_SHORT = 1024
 _WORTH_A_VIEW = 8192  # bytes: to copy fewer costs less than the object that saves it
 _UTF8 = codecs.getincrementaldecoder("utf-8")
 _length16, _length64 = Struct("!H").unpack_from, Struct("!Q").unpack_from
@@ -116,7 +118,11 @@ class Frames:
             self.rest = data
             self._at = 0
         else:
-            self._later.append(data)
+            later = self._later
+            if later and len(later[-1]) + len(data) <= _SHORT:
+                later[-1] += data
+            else:
+                later.append(data)
             self._held += len(data)
 
     def next(self) -> str | bytes | Control | None:  # noqa: C901, PLR0912 - the short cut in one piece is shortest

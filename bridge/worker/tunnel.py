@@ -15,6 +15,8 @@ from bridge.ipc.message import DATA, DESCRIPTOR, HEADER, LAST, UNKNOWN
 from bridge.ipc.stream import Event
 from bridge.worker.stream import Router, WorkerStream
 
+#: Bytes up to which what waits is joined at once: an object for each short piece would be many times as long.
+_SHORT = 1024
 _RESPOND, _FINISH = int(Event.RESPOND), int(Event.FINISH)
 
 
@@ -100,6 +102,10 @@ class TunnelStream(WorkerStream):
     def deliver(self, data: bytes, last: bool) -> None:
         """As `WorkerStream`; `last` is the client's FIN."""
         if not self.eager:
+            parts = self._parts
+            if parts and len(parts[-1]) + len(data) <= _SHORT:
+                parts[-1] += data
+                data = b""
             super().deliver(data, last)
             return
         if last:

@@ -146,6 +146,22 @@ def test_pieces_of_a_long_message_are_joined_once() -> None:
     assert frames.rest == b""
 
 
+def test_a_message_two_bytes_at_a_time_costs_what_it_is_long() -> None:
+    """Not an object for each piece: that would be many times as much."""
+    sent = frame(BINARY, bytes(200_000))
+    frames = Frames(1 << 20, 1 << 20, None)
+    pieces = [sent[start : start + 2] for start in range(0, len(sent), 2)]
+    tracemalloc.start()
+    for piece in pieces[:-1]:
+        frames.feed(bytes(bytearray(piece)))
+        assert frames.next() is None
+    held, _ = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert held < 300_000
+    frames.feed(pieces[-1])
+    assert frames.next() == bytes(200_000)
+
+
 def test_a_limit_of_nothing_is_one() -> None:
     """Zlib takes 0 for no limit: when a message is as long as it may be, not one byte more is unpacked."""
     agreed = agree("permessage-deflate", 12, 5)

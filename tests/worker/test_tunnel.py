@@ -123,6 +123,23 @@ def test_what_is_sent_without_waiting_waits_here(size: int) -> None:
     run(test)
 
 
+def test_what_waits_to_be_taken_costs_what_it_is_long() -> None:
+    """However short the pieces are in which the client has sent it; none is lost, and the end stands behind them."""
+
+    async def test(router: Counting, stream: TunnelStream) -> None:
+        data = pattern(8000)
+        for start in range(0, len(data), 2):
+            stream.deliver(data[start : start + 2], last=start + 2 == len(data))
+        assert stream._parts is not None
+        assert len(stream._parts) < 20
+        taken = b""
+        while not stream.ended:
+            taken += stream.take() or b""
+        assert taken == data
+
+    run(test)
+
+
 def test_a_queue_that_is_full_gets_no_more_than_one_message() -> None:
     """However many are sent: too many that wait for room would cost the worker its router."""
 
