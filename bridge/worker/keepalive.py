@@ -7,6 +7,7 @@ who stays silent is given up, and who takes no part in the closing handshake is 
 from __future__ import annotations
 
 import asyncio
+import logging
 from typing import Protocol
 
 from bridge import config
@@ -69,7 +70,12 @@ class KeepAlive:
     def _look(self) -> None:
         now = self.loop.time()
         for socket in self.watched:
-            socket.look(now)
+            try:
+                socket.look(now)
+            except Exception:
+                # Of one socket or of ours: without a next look nobody else would be pinged or given up.
+                logging.getLogger("bridge").exception("a WebSocket cannot be looked at")
+                self.discard(socket)
         self._awake = bool(self._watched)
         if self._awake:
             self.loop.call_later(self._interval, self._look)

@@ -278,6 +278,36 @@ def test_what_is_over_is_not_looked_at() -> None:
     talk(idle, script, close_timeout=0.1)
 
 
+def test_an_error_in_one_of_them_is_nobody_elses(caplog: pytest.LogCaptureFixture) -> None:
+    """The others are looked at, now and later."""
+    seen: list[str] = []
+
+    class Socket:
+        def __init__(self, name: str) -> None:
+            self._name = name
+
+        def look(self, now: float) -> None:
+            seen.append(self._name)
+            if self._name == "bad":
+                raise LookupError("a test")
+
+        def leave(self) -> None: ...
+
+    async def main() -> None:
+        timers: list[Callable[[], None]] = []
+        loop: Any = asyncio.get_running_loop()
+        keepalive = KeepAlive(config.WebSocket(), loop)
+        keepalive.loop = Namespace(call_later=lambda _, step: timers.append(step), time=loop.time)  # type: ignore[assignment]
+        for name in ("bad", "good"):
+            keepalive.add(Socket(name))
+        timers.pop()()
+        timers.pop()()
+
+    asyncio.run(main())
+    assert seen == ["bad", "good", "good"]
+    assert "LookupError" in caplog.text
+
+
 def test_a_worker_without_websockets_looks_at_nothing() -> None:
     """There is a timer as long as there are sockets, and one for all of them."""
 
