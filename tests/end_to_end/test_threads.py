@@ -217,7 +217,7 @@ def test_idle_workers_sleep() -> None:
         before, used = settle(worker, 8), ticks(worker)
         time.sleep(2.0)  # what is measured is that nothing happens
         after = switches(worker)
-        assert ticks(worker) - used <= 1
+        assert ticks(worker) - used <= 3  # of 200; the kernel counts whole ones
         woken = {task: after[task] - before[task] for task in before}
         assert woken.pop(str(worker)) <= 6
         assert set(woken.values()) == {0}
