@@ -67,8 +67,32 @@ class Asked:
         return 1000 * times[int(len(times) * 0.99)] if times else float("inf")
 
 
-class Askers:
+class Clients:
     """Clients of one application, a thread each, until `stop`.
+
+    Args:
+        address: where it is served.
+    """
+
+    def __init__(self, address: tuple[str, int]) -> None:
+        self._address = address
+        self._stopped = threading.Event()
+        self._threads = [threading.Thread(target=self._run, daemon=True) for _ in range(ASKERS)]
+        for thread in self._threads:
+            thread.start()
+
+    def stop(self) -> None:
+        """Come no more."""
+        self._stopped.set()
+        for thread in self._threads:
+            thread.join(PATIENCE)
+
+    def _run(self) -> None:
+        raise NotImplementedError
+
+
+class Askers(Clients):
+    """Clients that send requests.
 
     Args:
         address: where it is served.
@@ -78,21 +102,11 @@ class Askers:
 
     def __init__(self, address: tuple[str, int], paths: list[str], patience: float) -> None:
         self.asked = Asked()
-        self._address = address
         self._paths = paths
         self._patience = patience
-        self._stopped = threading.Event()
-        self._threads = [threading.Thread(target=self._ask, daemon=True) for _ in range(ASKERS)]
-        for thread in self._threads:
-            thread.start()
+        super().__init__(address)
 
-    def stop(self) -> None:
-        """Ask no more."""
-        self._stopped.set()
-        for thread in self._threads:
-            thread.join(PATIENCE)
-
-    def _ask(self) -> None:
+    def _run(self) -> None:
         connection = http.client.HTTPConnection(*self._address, timeout=self._patience)
         turn = 0
         while not self._stopped.wait(PACE):
@@ -118,28 +132,14 @@ class Askers:
         connection.close()
 
 
-class Sockets:
-    """Clients of one application's WebSockets, a thread each, until `stop`: they send, read for a while, and leave.
-
-    Args:
-        address: where it is served.
-    """
+class Sockets(Clients):
+    """Clients that open WebSockets, send, read for a while, and leave."""
 
     def __init__(self, address: tuple[str, int]) -> None:
         self.opened = 0
-        self._address = address
-        self._stopped = threading.Event()
-        self._threads = [threading.Thread(target=self._open, daemon=True) for _ in range(ASKERS)]
-        for thread in self._threads:
-            thread.start()
+        super().__init__(address)
 
-    def stop(self) -> None:
-        """Open no more."""
-        self._stopped.set()
-        for thread in self._threads:
-            thread.join(PATIENCE)
-
-    def _open(self) -> None:
+    def _run(self) -> None:
         message = b"\x82\xfe\x4e\x20" + bytes(4 + 20_000)
         while not self._stopped.wait(PACE):
             with contextlib.suppress(OSError), socket.create_connection(self._address, timeout=0.5) as sock:
