@@ -156,7 +156,7 @@ class Memory:
     #: for a page of 12 KiB or a WebSocket message of 16 KiB: hence the size. Small messages cost no more in large items
     #: (measured), but a page of memory each; long ones, up to `queue` times this for each queue.
     item_size: Annotated[int, Range(64, 1 << 20)] = 20480
-    queue: Annotated[int, Range(2, 1 << 16), PowerOfTwo()] = 256  #: items of one queue
+    queue: Annotated[int, Range(2, 1 << 16), PowerOfTwo()] = 128  #: items of one queue
     #: bytes of one body that may wait in shared memory, per stream and direction
     window: Annotated[int, Range(64, 1 << 40)] = 1048576
     junk_fill: bool = False  #: fill chunks that are freed, so that whoever still reads them is caught: for debugging

@@ -17,8 +17,8 @@ from bridge.core.binding import view
 from bridge.core.chunk_map import ChunkMap
 from bridge.core.draft import Draft
 from bridge.core.interface import BATCH, BATON, CANCELLED, COUNT, FULL, LOST, NONE, RING, STARVED
-from bridge.core.queue import Queue, answer, next_request, publish
+from bridge.core.queue import Queue, answer, answer_joined, next_request, publish
 from bridge.core.tracking import Tracking
 
 __all__ = ["BATCH", "BATON", "CANCELLED", "COUNT", "FULL", "LOST", "NONE", "RING", "STARVED"]
-__all__ += ["ChunkMap", "Draft", "Queue", "Tracking", "answer", "next_request", "publish", "view"]
+__all__ += ["ChunkMap", "Draft", "Queue", "Tracking", "answer", "answer_joined", "next_request", "publish", "view"]

@@ -81,6 +81,7 @@ class Functions(Protocol):
     bridge_queue_drain: Callable[[Handle, int], int]
     bridge_queue_claim: Callable[[Handle, Handle, int], int]
     bridge_queue_answer: Callable[[Handle, Handle, int, int, bytes, int], int]
+    bridge_queue_answer_joined: Callable[[Handle, Handle, int, int, bytes, int, bytes, int], int]
     bridge_queue_next: Callable[[Handle, Handle, Handle, int, bytes, int, int], int]
     bridge_queue_doze: Callable[[Handle, int], int]
     bridge_queue_rouse: Callable[[Handle, int], None]

@@ -36,6 +36,12 @@ static void fill(struct bridge_hold *hold, const uint8_t *message, uint64_t leng
     bridge_u32_store_relaxed(&hold->cell->length, (uint32_t)length);
 }
 
+/* More of the message that `fill` has begun. */
+static void append(struct bridge_hold *hold, uint64_t at, const uint8_t *rest, uint64_t length) {
+    memcpy(hold->cell->bytes + at, rest, length);
+    bridge_u32_store_relaxed(&hold->cell->length, (uint32_t)(at + length));
+}
+
 /* Clears the bit of one sleeper, after the one that was rung last: w + 1, or 0 if nobody sleeps. */
 static int64_t take_sleeper(bridge_queue *queue) {
     uint32_t words = bridge_sleeping_words(queue->waiters);
@@ -206,8 +212,14 @@ int64_t bridge_queue_claim(bridge_queue *queue, bridge_tracking *tracking, uint3
 
 int64_t bridge_queue_answer(
     bridge_queue *queue, bridge_tracking *tracking, uint64_t stream, int event, const uint8_t *message, uint64_t length) {
+    return bridge_queue_answer_joined(queue, tracking, stream, event, message, length, message, 0);
+}
+
+int64_t bridge_queue_answer_joined(
+    bridge_queue *queue, bridge_tracking *tracking, uint64_t stream, int event, const uint8_t *message, uint64_t length,
+    const uint8_t *rest, uint64_t rest_length) {
     struct bridge_hold hold;
-    if (length > queue->room) {
+    if (length > queue->room || rest_length > queue->room - length) {
         return BRIDGE_TOO_LONG;
     }
     int result = bridge_tracking_may_answer(tracking, stream, event);
@@ -219,6 +231,7 @@ int64_t bridge_queue_answer(
         return result;
     }
     fill(&hold, message, length);
+    append(&hold, length, rest, rest_length);
     result = bridge_tracking_answer(tracking, stream, event);
     if (result < 0) {
         (void)bridge_ring_give_up(&hold);

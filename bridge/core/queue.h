@@ -68,6 +68,11 @@ int64_t bridge_queue_claim(bridge_queue *queue, bridge_tracking *tracking, uint3
 int64_t bridge_queue_answer(
     bridge_queue *queue, bridge_tracking *tracking, uint64_t stream, int event, const uint8_t *message, uint64_t length);
 
+/* The same, of a message in two pieces, which are joined in its cell. */
+int64_t bridge_queue_answer_joined(
+    bridge_queue *queue, bridge_tracking *tracking, uint64_t stream, int event, const uint8_t *message, uint64_t length,
+    const uint8_t *rest, uint64_t rest_length);
+
 /*
  * All that a consumer of one request at a time does between two of them: finish `stream` with its last message (0 =
  * there is none to finish), claim the next request and start it, or else doze as `waiter`.

@@ -235,6 +235,15 @@ def answer(queue: Queue, tracking: Tracking, stream: int, event: int, message: b
     return result
 
 
+def answer_joined(queue: Queue, tracking: Tracking, stream: int, event: int, message: bytes, rest: bytes) -> int:
+    """As `answer`, of a message in two pieces, joined where it is pushed: for a long one that saves a copy."""
+    handles = queue._handle, tracking._handle  # noqa: SLF001 - same facade
+    result = lib.bridge_queue_answer_joined(*handles, stream, event, message, len(message), rest, len(rest))
+    if result < LOST:
+        raise fault(result)
+    return result
+
+
 def next_request(requests: Queue, answers: Queue, tracking: Tracking, stream: int, message: bytes, waiter: int) -> int:
     """All that a thread which runs one request at a time does between two of them, in one call.
 

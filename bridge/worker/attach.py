@@ -16,7 +16,7 @@ import logging
 import time
 from collections.abc import Callable
 
-from bridge.core import BATCH, BATON, CANCELLED, COUNT, FULL, LOST, STARVED, answer
+from bridge.core import BATCH, BATON, CANCELLED, COUNT, FULL, LOST, STARVED, answer, answer_joined
 from bridge.errors import PeerLost, RemoteProtocolError
 from bridge.ipc.dispatcher import dispatch
 from bridge.ipc.handshake import Attachment, attached
@@ -30,6 +30,8 @@ from bridge.worker.loop_link import LoopLink
 from bridge.worker.segments import SegmentUnknown
 from bridge.worker.stream import WorkerStream
 from bridge.worker.tunnel import TunnelStream
+
+_RESPOND = int(Event.RESPOND)
 
 
 class Attached:
@@ -285,6 +287,18 @@ class Attached:
             return CANCELLED
         self.send(message)
         return 0
+
+    def answer_soon(self, stream: int, message: bytes, rest: bytes) -> int:
+        """As `answer`, of more that follows, in two pieces; rings behind the callbacks of this round of the loop."""
+        port = self.port
+        if self._alive and not port.backlog:
+            result = answer_joined(port.outgoing, self._tracking, stream, _RESPOND, message, rest)
+            if result > 0:
+                self.loop.call_soon(port.peer_bell.ring)
+                return 0
+            if result != FULL:
+                return CANCELLED if result == LOST else result
+        return self.answer(stream, _RESPOND, message + rest)
 
     def give_up(self, stream: int, message: bytes) -> None:
         """End the stream in whatever state it is, and send the message that says so."""

@@ -17,6 +17,9 @@ from bridge.worker.stream import Router, WorkerStream
 
 #: Bytes up to which what waits is joined at once: an object for each short piece would be many times as long.
 _SHORT = 1024
+#: Bytes from which a frame is joined in its message only, and the bell is not rung for each: the router is as long busy
+#: with it as the application, and would fall asleep after every one.
+_LONG = 4096
 _RESPOND, _FINISH = int(Event.RESPOND), int(Event.FINISH)
 
 
@@ -37,6 +40,9 @@ class Sink(Protocol):
 
 class CountingRouter(Router, Protocol):
     """What they need of a router beyond other streams."""
+
+    def answer_soon(self, stream: int, message: bytes, rest: bytes) -> int:
+        """As `answer`, with RESPOND, of a message in two pieces, which the router may hear of a little later."""
 
     def count_tunnels(self, change: int) -> None:
         """So many more of the streams are WebSockets, or fewer."""
@@ -59,6 +65,7 @@ class Tunnels:
         self.begin = router.begin
         self.send = router.send
         self.answer = router.answer
+        self.answer_soon = router.answer_soon
         self.answer_long = router.answer_long
         self.give_up = router.give_up
         self.clear = router.clear
@@ -145,8 +152,14 @@ class TunnelStream(WorkerStream):
         self._unacknowledged = under_way = under_way + size
         flags = 0 if under_way * 2 < tunnels.window else self._ack_flag()
         consumed, self._consumed = self._consumed, 0
-        message = HEADER.pack(self._stream, DATA, flags, 0, size, consumed, 0, 0) + head + payload
-        if self.cancelled or tunnels.answer(self._stream, _RESPOND, message) == CANCELLED:
+        message = HEADER.pack(self._stream, DATA, flags, 0, size, consumed, 0, 0) + head
+        if self.cancelled:
+            result = CANCELLED
+        elif size < _LONG:
+            result = tunnels.answer(self._stream, _RESPOND, message + payload)
+        else:
+            result = tunnels.answer_soon(self._stream, message, payload)
+        if result == CANCELLED:
             self.cancel()
             raise StreamCancelled
         if self._writable():

@@ -34,7 +34,8 @@ static void tear_down(void) {
 }
 
 static void answer(void) {
-    result = bridge_queue_answer(&worker, &workers, stream, event, (const uint8_t *)&stream, sizeof stream);
+    const uint8_t *message = (const uint8_t *)&stream;
+    result = bridge_queue_answer_joined(&worker, &workers, stream, event, message, 3, message + 3, sizeof stream - 3);
 }
 
 static void expect_nothing_left(void) {

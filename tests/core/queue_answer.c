@@ -33,6 +33,28 @@ static void moves_and_delivers(void) {
     CHECK_SAME(bridge_queue_drain(&router, 64), 0);
 }
 
+static void pieces_are_joined(void) {
+    uint64_t stream = claimed(0);
+    uint8_t message[4096];
+    for (uint32_t at = 0; at < sizeof message; at++) {
+        message[at] = (uint8_t)at;
+    }
+    CHECK_SAME(bridge_queue_answer_joined(
+        &worker, &workers, stream, BRIDGE_RESPOND, message, 5, message + 5, worker.room - 5), 0);
+    CHECK_SAME(COUNT_OF(bridge_queue_drain(&router, 64)), 1);
+    CHECK_SAME(length_at(&router, 0), worker.room);
+    CHECK(memcmp(router.batch + BRIDGE_BATCH_HEADER, message, worker.room) == 0);
+    const uint64_t too_long[][2] = {{5, worker.room - 4}, {worker.room + 1, 0}, {5, UINT64_MAX}, {UINT64_MAX, 5}};
+    for (size_t index = 0; index < sizeof too_long / sizeof *too_long; index++) {
+        CHECK_SAME(bridge_queue_answer_joined(
+            &worker, &workers, stream, BRIDGE_FINISH, message, too_long[index][0], message, too_long[index][1]),
+            BRIDGE_TOO_LONG);
+    }
+    CHECK_SAME(bridge_tracking_state(&routers, stream), BRIDGE_RESPONDING);
+    CHECK_SAME(answer(stream, BRIDGE_FINISH), 0);
+    CHECK_SAME(COUNT_OF(bridge_queue_drain(&router, 64)), 1);
+}
+
 static void full_changes_nothing(void) {
     uint64_t stream = claimed(0);
     while (push_number(&worker, 0) == 0) {
@@ -79,6 +101,7 @@ int main(int argc, char **argv) {
     CHECK_SAME(bridge_tracking_open(&routers, words, world.slots, ROUTER, 1), 0);
     CHECK_SAME(bridge_tracking_open(&workers, words, world.slots, WORKER, 0), 0);
     moves_and_delivers();
+    pieces_are_joined();
     CHECK_SAME(bridge_tracking_recover(&routers, WORKER, 0), 1);
     full_changes_nothing();
     refusals_publish_nothing();

@@ -7,7 +7,20 @@ from typing import NamedTuple
 
 import pytest
 
-from bridge.core import BATCH, BATON, CANCELLED, COUNT, FULL, LOST, STARVED, Draft, Queue, Tracking, answer
+from bridge.core import (
+    BATCH,
+    BATON,
+    CANCELLED,
+    COUNT,
+    FULL,
+    LOST,
+    STARVED,
+    Draft,
+    Queue,
+    Tracking,
+    answer,
+    answer_joined,
+)
 from bridge.errors import RemoteProtocolError
 
 ROUTER, WORKER = 1, 2
@@ -219,6 +232,21 @@ def test_an_answer_is_delivered_or_refused(shared: Shared) -> None:
     assert batch(shared.queue.router, shared.queue.router.drain(10)) == [b"answer"]
     assert shared.router.state(streams[0]) == Tracking.DONE
     assert shared.router.state(streams[1]) == Tracking.CANCELLING
+
+
+def test_an_answer_in_two_pieces(shared: Shared) -> None:
+    """They arrive as one message; together they may be as long as an item has room, and the outcomes are the same."""
+    stream = publish(shared, 0)
+    queue, room = shared.queue.worker, shared.queue.worker.room
+    queue.claim(shared.worker, 10)
+    assert answer_joined(queue, shared.worker, stream, Tracking.RESPOND, b"an", bytes(room - 2)) == 0
+    assert batch(shared.queue.router, shared.queue.router.drain(10)) == [b"an" + bytes(room - 2)]
+    with pytest.raises(ValueError, match="does not fit"):
+        answer_joined(queue, shared.worker, stream, Tracking.RESPOND, b"an", bytes(room - 1))
+    shared.router.move(stream, Tracking.CANCEL)
+    assert answer_joined(queue, shared.worker, stream, Tracking.RESPOND, b"a", b"b") == CANCELLED
+    assert answer_joined(queue, shared.worker, stream + 1, Tracking.RESPOND, b"a", b"b") == LOST
+    assert shared.queue.router.drain(10) == 0
 
 
 def test_an_answer_to_a_full_queue_changes_nothing(shared: Shared) -> None:

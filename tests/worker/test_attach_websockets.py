@@ -4,18 +4,21 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable
+from dataclasses import replace
 
 import uvloop
 
 from bridge.ipc import handshake
 from bridge.ipc.message import ABORT, BODY, CANCEL, DATA, HEADER, LAST, LEAVE, REQUEST, RESPONSE, UNKNOWN, UPGRADE, WANT
+from bridge.ipc.port import WAITER, Geometry
 from bridge.ipc.stream import State
 from bridge.worker.attach import Attached
 from bridge.worker.stream import WorkerStream
 from bridge.worker.tunnel import TunnelStream
+from tests.ipc.rings import heard, rung
 from tests.worker.fake_stream import PEER
 from tests.worker.test_attach import look
-from tests.worker.thread_rig import RouterSide
+from tests.worker.thread_rig import NORMAL, RouterSide
 from tests.worker.websocket_rig import request
 
 HEAD = PEER + request()
@@ -63,9 +66,14 @@ def tell(side: RouterSide, stream: int, kind: int, flags: int = 0, data: bytes =
     side.port.send(HEADER.pack(stream, kind, flags, 0, len(data), size, 0, 0) + data)
 
 
-def serve(test: Callable[[RouterSide, Attached], Awaitable[None]], openings: Openings | None, limit: int = 2) -> None:
+def serve(
+    test: Callable[[RouterSide, Attached], Awaitable[None]],
+    openings: Openings | None,
+    limit: int = 2,
+    geometry: Geometry = NORMAL,
+) -> None:
     """Run `test` with a worker that has joined."""
-    with RouterSide(join=False) as side:
+    with RouterSide(geometry, join=False) as side:
 
         def start(stream: WorkerStream) -> None:
             assert stream.begin()
@@ -153,6 +161,32 @@ def test_credit_rides_along() -> None:
         assert tunnel._unacknowledged == 500
 
     serve(test, openings)
+
+
+def test_long_frames_are_rung_for_once() -> None:
+    """They lie in the queue at once, and the router is rung behind the round; those without room follow in order."""
+    openings = Openings()
+    openings.window = 1 << 20
+
+    async def test(side: RouterSide, router: Attached) -> None:
+        open_one(side)
+        router.turn()
+        await look(lambda: openings.streams)
+        tunnel = openings.streams[0]
+        side.drain()
+        assert side.port.incoming.doze(WAITER)
+        bell = heard(side.port.bell)
+        for number in range(6):
+            assert tunnel.send_frame(b"%d" % number, bytes(5000)) == (number < 4)
+        assert not rung(bell)
+        await asyncio.sleep(0)
+        assert rung(bell)
+        got = side.drain()
+        await look(side.port.incoming.length)
+        got += side.drain()
+        assert [message.payload for message in got] == [b"%d" % number + bytes(5000) for number in range(6)]
+
+    serve(test, openings, geometry=replace(NORMAL, item_size=8192, queue=4))
 
 
 def test_what_waits_gives_no_credit() -> None:

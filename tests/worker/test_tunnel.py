@@ -10,6 +10,7 @@ import uvloop
 
 from bridge.errors import StreamCancelled
 from bridge.ipc.message import ACK, DATA, RESPONSE, UNKNOWN
+from bridge.ipc.stream import Event
 from bridge.worker.tunnel import Tunnels, TunnelStream
 from tests.worker.fake_router import STREAM, FakeRouter, pattern
 
@@ -19,6 +20,9 @@ class Counting(FakeRouter):
 
     def count_tunnels(self, change: int) -> None:
         self.open = change
+
+    def answer_soon(self, stream: int, message: bytes, rest: bytes) -> int:
+        return self.answer(stream, Event.RESPOND, message + rest)
 
 
 class Sink:

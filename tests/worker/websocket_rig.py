@@ -14,6 +14,7 @@ from bridge import config
 from bridge.core import CANCELLED
 from bridge.ipc.message import ABORT, ACK, DATA, HEADER, LAST, RESPONSE, UPGRADE, WANT
 from bridge.ipc.segment import Segment
+from bridge.ipc.stream import Event
 from bridge.worker.asgi import AsgiApplication
 from bridge.worker.scope import ScopeBuilder
 from bridge.worker.stream import WorkerStream
@@ -115,6 +116,9 @@ class Client:
         self.over = bool(flags & LAST)
         self._wake()
         return 0
+
+    def answer_soon(self, stream: int, message: bytes, rest: bytes) -> int:
+        return self.answer(stream, Event.RESPOND, message + rest)
 
     answer_long = None
 
