@@ -54,7 +54,7 @@ ONLY_IN = {  #: what is imported → the only modules that may
         "bridge.worker.prototype",
     },
     "starlette": {"bridge.control.api", "bridge.worker.mount"},
-    "websockets": {"bridge.worker.deflate", "bridge.worker.frames"},
+    "websockets": {"bridge.worker.deflate", "bridge.worker.frames", "bridge.worker.masking"},
     "uvloop": {"bridge.router.process", "bridge.worker.asgi_server"},
 }
 NEVER = {  #: part → what it never imports, whatever the other tables say
@@ -87,10 +87,12 @@ PURE = {  #: decide, and touch nothing: no clock, file, socket, log; of Bridge t
     "bridge.worker.answers",
     "bridge.worker.appetite",
     "bridge.worker.deflate",
+    "bridge.worker.early_text",
     "bridge.worker.environ",
     "bridge.worker.fields",
     "bridge.worker.frames",
     "bridge.worker.head_of_scope",
+    "bridge.worker.masking",
     "bridge.worker.opening",
     "bridge.worker.scope",
     "bridge.worker.types",

@@ -6,8 +6,8 @@ they are asked for; `Frame.serialize`, `Close`, and `apply_mask`. A message in o
 64 KiB, as nearly every message is, takes a short cut past the generator and the objects to the same functions, in a
 fifth of the time. Only what is exactly that takes it; everything else goes to the library, which says what is wrong.
 
-Beyond the library's checks: lengths in more bytes than they need (section 5.2), and UTF-8 (section 8.1), which of a
-message in fragments is checked with each of them.
+Beyond the library's checks: lengths in more bytes than they need (section 5.2), and UTF-8 as it arrives (section 8.1):
+of a message in fragments with each of them, and with each piece of one (`early_text`), unless it is compressed.
 """
 
 from __future__ import annotations
@@ -22,11 +22,8 @@ from websockets.frames import Close, Frame, Opcode
 
 from bridge.errors import WebSocketError
 from bridge.worker.deflate import Agreed, Deflate
-
-try:
-    from websockets.speedups import apply_mask
-except ImportError:  # pragma: no cover - where there is no wheel for the platform
-    from websockets.utils import apply_mask
+from bridge.worker.early_text import EarlyText
+from bridge.worker.masking import apply_mask
 
 #: Bytes: a shorter message goes as it is. Packed it would save less than the heads of the packet that carries it have.
 COMPRESSED = 64
@@ -43,6 +40,7 @@ _BEGIN_PACKED = {_PACKED_TEXT, _PACKED_BINARY, _PACKED_TEXT - _FIN, _PACKED_BINA
 #: Bytes up to which pieces are joined at once: an object for each two bytes would be many times as much as they are.
 _SHORT = 1024
 _WORTH_A_VIEW = 8192  # bytes: to copy fewer costs less than the object that saves it
+_NO_TEXT = "text that is not UTF-8"
 _UTF8 = codecs.getincrementaldecoder("utf-8")
 _length16, _length64 = Struct("!H").unpack_from, Struct("!Q").unpack_from
 _pack16, _pack64 = Struct("!BBH").pack, Struct("!BBQ").pack
@@ -82,6 +80,7 @@ class Frames:
         "_at",
         "_cursor",
         "_deflate",
+        "_early",
         "_held",
         "_kind",
         "_later",
@@ -109,6 +108,7 @@ class Frames:
         self._kind = 0  # opcode of the message of which some frames have come
         self._message = bytearray()
         self._utf8: codecs.IncrementalDecoder | None = None
+        self._early: EarlyText | None = None  # of the frame that has begun to come
 
     # What comes
 
@@ -124,6 +124,8 @@ class Frames:
             else:
                 later.append(data)
             self._held += len(data)
+            if self._early is not None:
+                self._early.check(data)
 
     def next(self) -> str | bytes | Control | None:  # noqa: C901, PLR0912 - the short cut in one piece is shortest
         """The next message or control frame; None = more bytes are needed.
@@ -150,6 +152,7 @@ class Frames:
                         self.rest, self._at = b"", 0
                     else:
                         self._needed = end - at
+                        self._listen()
                         return None
                     masked = data[start:end] if size < _WORTH_A_VIEW else memoryview(data)[start:end]
                     payload = apply_mask(masked, data[start - 4 : start])
@@ -163,7 +166,7 @@ class Frames:
                 if message is not None:
                     return message
         except UnicodeDecodeError:
-            raise WebSocketError(1007, "text that is not UTF-8") from None
+            raise WebSocketError(1007, _NO_TEXT) from None
         except ProtocolError as error:
             raise WebSocketError(1002, str(error)) from None
         except PayloadTooBig as error:
@@ -172,8 +175,12 @@ class Frames:
 
     def _join(self) -> bool:
         """Put what has come into one piece; False = it is not yet worth it."""
+        early = self._early
+        if early is not None and early.garbled:
+            raise WebSocketError(1007, _NO_TEXT)
         if len(self.rest) - self._at + self._held < self._needed:
             return False
+        self._early = None
         self.rest = b"".join([self.rest[self._at :], *self._later])
         self._at = self._held = self._needed = 0
         self._later.clear()
@@ -193,6 +200,7 @@ class Frames:
         try:
             next(Frame.parse(self._read, mask=True, max_size=most, extensions=extensions))
         except _Incomplete:
+            self._listen()
             return None
         except StopIteration as parsed:
             frame: Frame = parsed.value
@@ -200,6 +208,26 @@ class Frames:
         if self._at == len(self.rest):
             self.rest, self._at = b"", 0
         return frame
+
+    def _listen(self) -> None:
+        """Look at what is here of a frame that is not all here, if it is text.
+
+        Raises:
+            WebSocketError: it is not UTF-8.
+        """
+        data, at = self.rest, self._at
+        first, size = data[at], data[at + 1] - 128
+        start = at + (6 if size < 126 else 8 if size == 126 else 14)
+        kind = first & 15 or self._kind
+        packed = first & _RSV1 or (self._deflate is not None and self._deflate.decode_cont_data)
+        if size < 0 or len(data) < start or packed or kind != Opcode.TEXT:
+            return
+        if size > 125:
+            (size,) = (_length16 if size == 126 else _length64)(data, at + 2)
+        self._early = early = EarlyText(None if first & 15 else self._utf8, data[start - 4 : start], size)
+        early.check(data[start:])
+        if early.garbled:
+            raise WebSocketError(1007, _NO_TEXT)
 
     def _judge(self) -> tuple[int, list[Deflate]]:
         """Check what the library does late or not at all; the largest payload, and what unpacks it.
@@ -215,6 +243,8 @@ class Frames:
             if size > 125:
                 raise ProtocolError("control frame too long")
             return 125, []
+        if bool(first & 15) == bool(self._kind):
+            raise ProtocolError("expected a continuation frame" if self._kind else "unexpected continuation frame")
         agreed = self._agreed
         if first & _RESERVED and (agreed is None or first not in _BEGIN_PACKED):
             raise ProtocolError("reserved bits must be 0")
@@ -252,12 +282,8 @@ class Frames:
             close = Close.parse(data)
             return Control(CLOSE, data, int(close.code), close.reason)
         if opcode != Opcode.CONT:
-            if self._kind:
-                raise ProtocolError("expected a continuation frame")
             self._kind = opcode
             self._utf8 = _UTF8() if opcode == Opcode.TEXT else None
-        elif not self._kind:
-            raise ProtocolError("unexpected continuation frame")
         self._message += data
         if self._utf8 is not None:
             self._utf8.decode(data)  # what it is short of in the end is missed below

@@ -48,6 +48,38 @@ def test_a_message_in_the_middle_of_another(step: int) -> None:
     assert caught.value.code == 1002
 
 
+@pytest.mark.parametrize("step", [0, 1, 3, 1000])
+@pytest.mark.parametrize("long", [100, 5000, 69000])
+@pytest.mark.parametrize("fragment", [False, True])
+def test_text_is_checked_as_it_comes(fragment: bool, long: int, step: int) -> None:
+    """What cannot be text is refused with the piece that shows it, whatever is still to come of its frame."""
+    if long > 5000 and step == 1:
+        step = 501
+    before, kind = (frame(TEXT, b"x\xe2\x82", fin=False), CONTINUATION) if fragment else (b"", TEXT)
+    text = (b"\xac" if fragment else b"") + "é".encode() * 30
+    good = before + frame(kind, text.ljust(long))
+    head = len(good) - long
+    assert read(good[: head + len(text) - 1], step) == []
+    assert len(read(good, step)) == 1
+    bad = before + frame(kind, (text[:-1] + b"x").ljust(long))
+    with pytest.raises(WebSocketError, match="not UTF-8") as caught:
+        read(bad[: head + len(text)], step)
+    assert caught.value.code == 1007
+
+
+@pytest.mark.parametrize("step", [0, 1, 5])
+def test_only_text_is_checked_as_it_comes(step: int) -> None:
+    """Bytes that are no text are those of a binary frame, or of a ping, before, between or behind the text."""
+    binary = b"\xff" * 300
+    assert read(frame(BINARY, binary)[:200], step) == []
+    assert read(frame(PING, binary[:100])[:50], step) == []
+    halves = frame(TEXT, b"a" * 200, fin=False), frame(CONTINUATION, b"b" * 200)
+    sent = halves[0] + frame(PING, binary[:100]) + halves[1] + frame(BINARY, binary)
+    assert read(sent, step) == [Control(PING, binary[:100]), "a" * 200 + "b" * 200, binary]
+    halves = frame(BINARY, binary, fin=False), frame(CONTINUATION, binary)
+    assert read(frame(TEXT, b"text") + halves[0] + halves[1], step) == ["text", binary + binary]
+
+
 @pytest.mark.parametrize(
     "head",
     [
@@ -73,6 +105,8 @@ def test_lengths_that_are_not_the_shortest(head: bytes) -> None:
         (b"\x89\xfe", 1002),
         (b"\x09\x80" + MASK, 1002),
         (b"\x81\x05", 1002),
+        (b"\x80\xfe", 1002),
+        (frame(TEXT, b"x", fin=False) + b"\x81\xfe", 1002),
         (b"\x82\xff" + (1 << 20).to_bytes(8, "big"), 1009),
         (frame(BINARY, bytes(MOST), fin=False) + b"\x80\x82", 1009),
     ],

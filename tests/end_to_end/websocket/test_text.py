@@ -79,6 +79,14 @@ def test_at_once(client: Client, data: bytes) -> None:
     assert client.failed() == 1007
 
 
+@pytest.mark.parametrize("data", FATAL_AT_ONCE.values(), ids=FATAL_AT_ONCE)
+def test_within_a_frame(client: Client, data: bytes) -> None:
+    """The same within one frame, of which most is still to come."""
+    begun = frame(TEXT, b"before" + data, announced=50_000)
+    client.send(begun[: -len(data)]).send(begun[-len(data) :])
+    assert client.failed() == 1007
+
+
 def test_the_first_byte_that_cannot_be(client: Client) -> None:
     """A fragment that ends within a character is not judged before its next byte."""
     client.send(frame(TEXT, b"\xf4", fin=False), frame(PING))
