@@ -25,6 +25,7 @@ HEAD = b"GET / HTTP/1.1\r\nHost: a\r\n\r\n"
 NORMAL = config.Memory()
 TINY = config.Memory(chunk_size=64, chunks=64, limit=4096, item_size=128, queue=4, window=512)
 GEOMETRIES = {"normal": NORMAL, "tiny": TINY}
+UPLOAD = Framing(size=100_000)  #: of a request whose body does not come along with its head
 Body = Callable[["Worker", WorkerStream], Awaitable[None]]
 
 

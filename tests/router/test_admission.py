@@ -7,11 +7,8 @@ import asyncio
 import pytest
 
 from bridge import config
-from bridge.router.framing import Framing
 from tests.router.by_hand import WorkerByHand
-from tests.router.rig import Rig, echo, reply, run, settle, until
-
-UPLOAD = Framing(size=100_000)
+from tests.router.rig import UPLOAD, Rig, echo, reply, run, settle, until
 
 
 def test_no_worker_in_time() -> None:

@@ -13,7 +13,6 @@ from bridge.router.application import MOST_AT_ONCE
 from bridge.router.framing import Framing
 from bridge.router.pace import EVERY, MOST, Pace
 from tests.router.rig import (
-    GEOMETRIES,
     HEAD,
     PEER,
     TINY,
@@ -26,14 +25,6 @@ from tests.router.rig import (
     settle,
     until,
 )
-
-UPLOAD = Framing(size=100_000)
-
-
-@pytest.fixture(params=list(GEOMETRIES))
-def memory(request: pytest.FixtureRequest) -> config.Memory:
-    """Each test runs on the usual geometry and on the smallest."""
-    return GEOMETRIES[request.param]
 
 
 def test_requests_wait_until_a_worker_is_ready(memory: config.Memory) -> None:

@@ -2,22 +2,14 @@
 
 from __future__ import annotations
 
-import pytest
-
 from bridge import config
 from bridge.ipc.stream import State
 from bridge.router.exchange import Exchange
 from bridge.router.framing import Framing
-from tests.router.rig import GEOMETRIES, HEAD, Rig, echo, pattern, run, settle, until, upload
+from tests.router.rig import HEAD, Rig, echo, pattern, run, settle, until, upload
 
 LONG = HEAD[:-2] + b"X: " + b"y" * 500 + b"\r\n\r\n"
 BODY = pattern(2000)
-
-
-@pytest.fixture(params=list(GEOMETRIES))
-def memory(request: pytest.FixtureRequest) -> config.Memory:
-    """Each test runs on the usual geometry and on the smallest."""
-    return GEOMETRIES[request.param]
 
 
 def nothing_is_held(rig: Rig, exchange: Exchange) -> bool:

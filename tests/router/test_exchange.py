@@ -13,7 +13,6 @@ from bridge.router import framing
 from bridge.router.framing import Framing
 from bridge.worker.stream import WorkerStream
 from tests.router.rig import (
-    GEOMETRIES,
     HEAD,
     TINY,
     Rig,
@@ -26,14 +25,6 @@ from tests.router.rig import (
     settle,
     until,
 )
-
-UPLOAD = Framing(size=100_000)
-
-
-@pytest.fixture(params=list(GEOMETRIES))
-def memory(request: pytest.FixtureRequest) -> config.Memory:
-    """Each test runs on the usual geometry and on the smallest."""
-    return GEOMETRIES[request.param]
 
 
 def test_a_small_answer(memory: config.Memory) -> None:

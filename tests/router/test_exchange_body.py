@@ -14,8 +14,8 @@ from bridge.ipc.message import UNKNOWN
 from bridge.router.framing import Framing
 from bridge.worker.stream import WorkerStream
 from tests.router.rig import (
-    GEOMETRIES,
     TINY,
+    UPLOAD,
     Rig,
     Worker,
     answer,
@@ -28,14 +28,6 @@ from tests.router.rig import (
     until,
     upload,
 )
-
-UPLOAD = Framing(size=100_000)
-
-
-@pytest.fixture(params=list(GEOMETRIES))
-def memory(request: pytest.FixtureRequest) -> config.Memory:
-    """Each test runs on the usual geometry and on the smallest."""
-    return GEOMETRIES[request.param]
 
 
 @pytest.mark.parametrize("size", [1, 63, 64, 65, 511, 512, 513, 3000, 40_000])

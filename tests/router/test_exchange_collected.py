@@ -23,12 +23,6 @@ BLOCK = PEER + HEAD
 LONG_HEAD = HEAD[:-2] + b"A: " + b"a" * 3000 + b"\r\n\r\n"
 
 
-@pytest.fixture(params=list(GEOMETRIES))
-def memory(request: pytest.FixtureRequest) -> config.Memory:
-    """Each test runs on the usual geometry and on the smallest."""
-    return GEOMETRIES[request.param]
-
-
 @pytest.fixture
 def http(tmp_path: Path) -> Iterator[config.Http]:
     """Files lie in the test's directory, and none is left open."""

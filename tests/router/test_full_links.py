@@ -19,15 +19,7 @@ from bridge.ipc.segment import Segment
 from bridge.router.framing import Framing
 from tests.ipc.test_link import few_files
 from tests.router.by_hand import Both
-from tests.router.rig import GEOMETRIES, TINY, Rig, echo, pattern, raw, run, settle, until, upload
-
-UPLOAD = Framing(size=100_000)
-
-
-@pytest.fixture(params=list(GEOMETRIES))
-def memory(request: pytest.FixtureRequest) -> config.Memory:
-    """Each test runs on the usual geometry and on the smallest."""
-    return GEOMETRIES[request.param]
+from tests.router.rig import TINY, UPLOAD, Rig, echo, pattern, raw, run, settle, until, upload
 
 
 def test_a_worker_that_stops_reading(memory: config.Memory, monkeypatch: pytest.MonkeyPatch) -> None:

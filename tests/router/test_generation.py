@@ -12,14 +12,7 @@ from bridge import config
 from bridge.ipc.stream import State
 from bridge.router import application as application_module
 from bridge.router.framing import Framing
-from tests.router.rig import GEOMETRIES, Rig, echo, pattern, reply, run, settle, until, upload
-from tests.router.test_worker_port import UPLOAD
-
-
-@pytest.fixture(params=list(GEOMETRIES))
-def memory(request: pytest.FixtureRequest) -> config.Memory:
-    """Each test runs on the usual geometry and on the smallest."""
-    return GEOMETRIES[request.param]
+from tests.router.rig import UPLOAD, Rig, echo, pattern, reply, run, settle, until, upload
 
 
 def overwrite(rig: Rig, stream: int, word: int) -> None:

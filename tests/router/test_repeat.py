@@ -8,16 +8,10 @@ from bridge import config
 from bridge.ipc.message import UNKNOWN
 from bridge.router.framing import Framing
 from tests.router.by_hand import WorkerByHand
-from tests.router.rig import GEOMETRIES, HEAD, Rig, Worker, echo, pattern, run, settle, until, upload
+from tests.router.rig import HEAD, Rig, Worker, echo, pattern, run, settle, until, upload
 
 METHODS = ["GET", "HEAD", "OPTIONS", "TRACE"]
 LONG = b"X: " + b"y" * 500 + b"\r\n\r\n"
-
-
-@pytest.fixture(params=list(GEOMETRIES))
-def memory(request: pytest.FixtureRequest) -> config.Memory:
-    """Each test runs on the usual geometry and on the smallest."""
-    return GEOMETRIES[request.param]
 
 
 async def killed(rig: Rig, worker: Worker) -> None:

@@ -15,16 +15,10 @@ from bridge.router.worker_port import WorkerPort
 from bridge.worker.attach import Attached
 from bridge.worker.stream import WorkerStream
 from bridge.worker.tunnel import TunnelStream
-from tests.router.rig import GEOMETRIES, pattern, settle, until
+from tests.router.rig import pattern, settle, until
 from tests.router.websockets import HANDSHAKE, Client, WebSockets, raw, run
 
 LARGE = pattern(300_000)
-
-
-@pytest.fixture(params=list(GEOMETRIES))
-def memory(request: pytest.FixtureRequest) -> config.Memory:
-    """Each test runs on the usual geometry and on the smallest."""
-    return GEOMETRIES[request.param]
 
 
 async def echo(stream: WorkerStream) -> None:

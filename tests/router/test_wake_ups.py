@@ -2,14 +2,10 @@
 
 from __future__ import annotations
 
-import pytest
-
 from bridge import config
 from bridge.core import BATON as BATON_SHIFT
 from bridge.ipc.message import BATON
-from bridge.router.framing import Framing
 from tests.router.rig import (
-    GEOMETRIES,
     Rig,
     echo,
     pattern,
@@ -19,14 +15,6 @@ from tests.router.rig import (
     settle,
     until,
 )
-
-UPLOAD = Framing(size=100_000)
-
-
-@pytest.fixture(params=list(GEOMETRIES))
-def memory(request: pytest.FixtureRequest) -> config.Memory:
-    """Each test runs on the usual geometry and on the smallest."""
-    return GEOMETRIES[request.param]
 
 
 def test_a_busy_worker_leaves_its_ring_to_others() -> None:

@@ -15,7 +15,6 @@ from bridge.ipc.stream import Event, State
 from bridge.router.framing import Framing
 from bridge.worker.stream import WorkerStream
 from tests.router.rig import (
-    GEOMETRIES,
     HEAD,
     TINY,
     Rig,
@@ -30,15 +29,6 @@ from tests.router.rig import (
     until,
     upload,
 )
-
-UPLOAD = Framing(size=100_000)
-
-
-@pytest.fixture(params=list(GEOMETRIES))
-def memory(request: pytest.FixtureRequest) -> config.Memory:
-    """Each test runs on the usual geometry and on the smallest."""
-    return GEOMETRIES[request.param]
-
 
 # Workers that break
 

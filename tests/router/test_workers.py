@@ -19,11 +19,10 @@ from bridge.ipc.link import Link
 from bridge.ipc.message import ABORT, LAST
 from bridge.ipc.stream import Event, State
 from bridge.router.application import Application
-from bridge.router.framing import Framing
 from bridge.router.open_files import FILES_OF_WORKER
 from bridge.router.worker_port import WorkerPort
 from tests.router.rig import (
-    GEOMETRIES,
+    UPLOAD,
     FakeConnection,
     Rig,
     answer,
@@ -36,14 +35,6 @@ from tests.router.rig import (
     settle,
     until,
 )
-
-UPLOAD = Framing(size=100_000)
-
-
-@pytest.fixture(params=list(GEOMETRIES))
-def memory(request: pytest.FixtureRequest) -> config.Memory:
-    """Each test runs on the usual geometry and on the smallest."""
-    return GEOMETRIES[request.param]
 
 
 def test_a_router_that_goes(memory: config.Memory) -> None:
