@@ -78,6 +78,7 @@ PURE = {  #: decide, and touch nothing: no clock, file, socket, log; of Bridge t
     "bridge.ipc.head",
     "bridge.ipc.stream",
     "bridge.router.ceiling",
+    "bridge.router.expected",
     "bridge.router.framing",
     "bridge.router.line",
     "bridge.router.mounts",

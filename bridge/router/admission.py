@@ -14,6 +14,7 @@ from typing import Any, Protocol
 
 from bridge import config
 from bridge.router.deadlines import Deadlines
+from bridge.router.expected import LONG, Expected
 from bridge.router.line import Line
 from bridge.router.pace import Pace
 from bridge.router.tally import Tally
@@ -27,6 +28,15 @@ class Waiting(Protocol):
     stream: int
     port: WorkerPort | None
     due: float  #: when it is refused if no worker has taken it; 0 = it was not admitted yet
+    begun: float  #: when it was published, or has come
+    expected: float  #: see `line.Waiting`
+
+    @property
+    def gone(self) -> bool:
+        """Whether nobody waits for the answer any more."""
+
+    def purpose(self) -> bytes:
+        """What it asks for."""
 
     def message(self) -> bytes:
         """The REQUEST message, its stream left 0."""
@@ -57,6 +67,7 @@ class Admission:
         self.log = logging.getLogger("bridge")
         self.exchanges: dict[int, Any] = {}  #: those that are published and not over, by stream
         self.line: Line[Waiting] = Line(settings.queue_timeout)
+        self.expected = Expected()
         self.pace = Pace(time.monotonic)
         self.tally = Tally(settings.name)
         self.tunnels = Tunnels(settings.limits.websockets)  #: no requests any more
@@ -69,14 +80,17 @@ class Admission:
 
     def admit(self, exchange: Waiting) -> None:
         """Take a new request: publish it, let it wait, or refuse it with 503."""
-        exchange.due = self.loop.time() + self.settings.queue_timeout
+        exchange.begun = now = self.loop.time()
+        exchange.due = now + self.settings.queue_timeout
         if not self._deadlines.awake:
             self._deadlines.wake()
         if not self._requests and len(self.exchanges) < self._room and self._publish(exchange):
             return
         if self._broken and not self._room:
             exchange.refuse(503)
-        elif len(self._requests) >= self.settings.limits.queue_length:
+            return
+        exchange.expected = min(self.expected.of(exchange.purpose()), self.line.patience) if self.expected else 0.0
+        if len(self._requests) >= self.settings.limits.queue_length:
             self._turn_away(exchange)
         else:
             self._requests[exchange] = None
@@ -143,6 +157,7 @@ class Admission:
         self.finished(exchange)
         self._deadlines.forget(exchange)
         exchange.stream = 0
+        exchange.expected = 0.0  # it has waited before
 
     def finished(self, exchange: Waiting) -> None:
         """The stream is over and the worker done with it: its number may be used again."""
@@ -150,9 +165,16 @@ class Admission:
         if self.exchanges.pop(stream, None) is not None:
             self._slots.append(stream & 0xFFFFFFFF)
             if self._requests:
+                self._learn(exchange)
                 if self.pace.ended():
                     self._count()
                 self.pump()
+
+    def _learn(self, exchange: Waiting) -> None:
+        """Note how long it ran, if that was long, or others are known to."""
+        seconds = self.loop.time() - exchange.begun
+        if (seconds >= LONG or self.expected) and not exchange.gone:
+            self.expected.ran(exchange.purpose(), seconds)
 
     def switched(self, tunnel: Open) -> None:
         """The request of this stream has become a tunnel: there is room for another one."""
@@ -178,7 +200,8 @@ class Admission:
         try:
             requests, line = self._requests, self.line
             while requests and len(self.exchanges) < self._room:
-                exchange, _ = requests.popitem(line.newest_first)
+                exchange = line.next(differ=bool(self.expected))
+                exchange.begun = self.loop.time()
                 if not self._publish(exchange):
                     line.put_back(exchange)
                     return

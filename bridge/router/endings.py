@@ -60,6 +60,11 @@ class Endings(Request):
         self._unacknowledged = 0
         self._outflow: Outflow | None = None  # what a client that may be slow has not taken, of a WSGI response
 
+    @property
+    def gone(self) -> bool:
+        """Whether nobody waits for the answer any more."""
+        return self._gone
+
     def client_gone(self) -> None:
         """Nobody waits for the answer any more; nothing is written to the connection from now on."""
         self._stop_flow()

@@ -61,11 +61,6 @@ class Exchange(Endings):
         if not self._over:
             self.application.admit(self)
 
-    @property
-    def gone(self) -> bool:
-        """Whether nobody waits for the answer any more."""
-        return self._gone
-
     # From the worker
 
     def on_message(  # noqa: PLR0913 - the parts of one message

@@ -6,6 +6,10 @@ about to. So the line is turned round when it *stands*: when its oldest request 
 Then the newest is next. Most of those that are served have hardly waited, and the rest waits on, until there is less to
 do, the client leaves, or the deadline is over.
 
+Among those that wait in order, who is expected to be done first is next, counted from their arrival (`expected`): a
+request that runs for long is overtaken by shorter ones, but only by those that come within the time that it will run
+itself. So short ones need not wait behind several long ones, and long ones wait hardly longer.
+
 Nobody says how patient clients are, but those who leave show it. Where too many have left before their answer began,
 `patience` is half the time after which they did; else it is `PATIENCE` of the deadline, for whoever waits is a client
 that still wants its answer, and in a line of such clients the newest must not overtake the others for ever.
@@ -14,11 +18,13 @@ that still wants its answer, and in a line of such clients the newest must not o
 from __future__ import annotations
 
 from collections import OrderedDict
+from itertools import islice
 from typing import Generic, Protocol, TypeVar
 
 PATIENCE = 0.25  #: of the deadline
 TOO_MANY = 16  #: one in so many that leaves turns the line round …
 STILL_TOO_MANY = 64  #: … and one in so many keeps it so: in the other order hardly anybody has to leave
+FRONT = 32  #: of the line: who stands further behind overtakes nobody, so to choose costs the same for every line
 REMEMBERED = 64  #: requests after which what was counted before is worth half
 
 
@@ -26,9 +32,14 @@ class Waiting(Protocol):
     """A request, to the line."""
 
     due: float  #: seconds of the clock that `Line.look` is told: when it is refused
+    expected: float  #: seconds that it will run, as far as anybody knows
 
 
 Request = TypeVar("Request", bound=Waiting)
+
+
+def _done(request: Waiting) -> float:
+    return request.due + request.expected
 
 
 class Line(Generic[Request]):
@@ -38,8 +49,7 @@ class Line(Generic[Request]):
         timeout: seconds between a request's arrival and its `due`.
 
     Attributes:
-        requests: the line itself, oldest first. Whoever comes is put in, whoever leaves is taken out, each at once;
-            the next one is `requests.popitem(newest_first)`.
+        requests: the line itself, oldest first. Whoever comes is put in, whoever leaves is taken out, each at once.
         newest_first: it has been turned round.
         patience: seconds for which the oldest may have waited before it is.
     """
@@ -54,6 +64,19 @@ class Line(Generic[Request]):
         self._ended = 0.0  # requests that have ended while others waited
         self._left = 0.0  # requests whose clients have left
         self._waited = 0.0  # seconds that these had waited, together
+
+    def next(self, *, differ: bool) -> Request:
+        """Take out who is next; there must be somebody.
+
+        Args:
+            differ: they are not all expected to run for the same time.
+        """
+        requests = self.requests
+        if self.newest_first or not differ:
+            return requests.popitem(self.newest_first)[0]
+        first = min(islice(requests, FRONT), key=_done)
+        del requests[first]
+        return first
 
     def put_back(self, request: Request) -> None:
         """`request` was next, and still is."""

@@ -55,8 +55,10 @@ class Request:
         "_head_runs",
         "_upload",
         "application",
+        "begun",
         "connection",
         "due",
+        "expected",
         "port",
         "stream",
     )
@@ -79,10 +81,23 @@ class Request:
         self._head_runs: list[tuple[Segment, int, int]] | None = None
         self._first: tuple[list[tuple[int, int, int]], bool] | None = None  # body that travels with the REQUEST
 
+    begun: float  # since it was admitted
+    expected: float  # since it waits
+
+    def purpose(self) -> bytes:
+        """What it asks for: method and path, or more of the head where that is not so simple."""
+        start = self._block.find(b"\n") + 1
+        return self._block[start : self._block.find(b" ", self._block.find(b" ", start) + 1)].partition(b"?")[0]
+
     def parts(self) -> tuple[bytes, bytes]:
         """Peer block and request head."""
         peer, _, head = self._block.partition(b"\n")
         return peer, head
+
+    @property
+    def gone(self) -> bool:
+        """Whether nobody waits for the answer any more."""
+        raise NotImplementedError
 
     def worker_lost(self, state: int) -> bool:
         """Its worker is gone; True = it has not begun and may be published again."""

@@ -7,6 +7,7 @@ import asyncio
 import pytest
 
 from bridge import config
+from bridge.router.expected import LONG
 from tests.router.by_hand import WorkerByHand
 from tests.router.rig import UPLOAD, Rig, echo, reply, run, settle, until
 
@@ -45,6 +46,37 @@ def test_no_worker_that_looks_in_time() -> None:
         await until(lambda: running.complete)
         await settle()
         assert len(worker.streams) == 1
+        await rig.idle()
+        await rig.close()
+
+    run(test())
+
+
+def test_short_requests_overtake_long_ones() -> None:
+    """What ran for long while others waited is known, by its path, and those that have come a little later go first."""
+
+    async def test() -> None:
+        rig = Rig()
+        worker = rig.worker(limit=1)
+        heads = [b"GET /long?%d HTTP/1.1\r\nHost: t\r\n\r\n" % number for number in range(5)]
+        running, *waiting = [rig.request(head=head) for head in heads[:4]]
+        await until(lambda: worker.streams)
+        await asyncio.sleep(3 * LONG)  # it runs so long
+        reply(worker.streams.pop())
+        await until(lambda: running[0].complete)
+        assert rig.application.expected.of(b"GET /long") >= LONG
+        late, short = rig.request(head=heads[4]), rig.request()
+        # The others: one runs, one lies ready, and nothing was known of the third when it came.
+        expected, order = [*waiting, short, late], []
+        waiting += [late, short]
+        while waiting:
+            await until(lambda: worker.streams)
+            reply(worker.streams.pop())
+            await until(lambda: any(connection.complete for connection, _ in waiting))
+            (done,) = (pair for pair in waiting if pair[0].complete)
+            waiting.remove(done)
+            order.append(done)
+        assert order == expected
         await rig.idle()
         await rig.close()
 

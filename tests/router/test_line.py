@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 import pytest
 
-from bridge.router.line import PATIENCE, REMEMBERED, TOO_MANY, Line
+from bridge.router.line import FRONT, PATIENCE, REMEMBERED, TOO_MANY, Line
 
 TIMEOUT = 30.0
 LONGEST = TIMEOUT * PATIENCE
@@ -21,18 +21,19 @@ class Request:
 
     due: float
     gone: bool = False
+    expected: float = 0.0
 
 
-def request(line: Line[Request], came: float) -> Request:
+def request(line: Line[Request], came: float, expected: float = 0.0) -> Request:
     """One that has come at that moment."""
-    one = Request(came + TIMEOUT)
+    one = Request(came + TIMEOUT, expected=expected)
     line.requests[one] = None
     return one
 
 
 def following(line: Line[Request]) -> Request:
     """Who is next, and leaves the line."""
-    return line.requests.popitem(line.newest_first)[0]
+    return line.next(differ=any(one.expected for one in line.requests))
 
 
 def test_first_come_first_served() -> None:
@@ -43,6 +44,33 @@ def test_first_come_first_served() -> None:
         line.look(float(now), 1)
         assert not line.newest_first
     assert [following(line) for _ in requests] == requests
+
+
+def test_who_is_done_first_is_next() -> None:
+    """A long one is overtaken by those that come within the time that it will run, and by nobody else."""
+    line: Line[Request] = Line(TIMEOUT)
+    long, same = request(line, 0.0, 0.1), request(line, 0.01, 0.1)
+    short = [request(line, came) for came in (0.02, 0.05, 0.099, 0.105, 0.2)]
+    assert [following(line) for _ in range(7)] == [*short[:3], long, short[3], same, short[4]]
+
+
+def test_the_newest_is_next_however_long_it_runs() -> None:
+    """In a line that stands nobody is waited for."""
+    line: Line[Request] = Line(TIMEOUT)
+    requests = [request(line, 0.0), request(line, 0.1, 1.0)]
+    line.newest_first = True
+    assert following(line) is requests[1]
+
+
+def test_only_the_front_is_looked_at() -> None:
+    """To find the next one costs the same in every line, and who is put back is among those that are asked."""
+    line: Line[Request] = Line(TIMEOUT)
+    long = [request(line, 0.0, 1.0) for _ in range(FRONT)]
+    short = request(line, 0.1)
+    assert following(line) is long[0]
+    assert following(line) is short
+    line.put_back(short)
+    assert following(line) is short
 
 
 def test_patient_clients_are_not_overtaken() -> None:
