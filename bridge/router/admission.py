@@ -173,8 +173,11 @@ class Admission:
     def _learn(self, exchange: Waiting) -> None:
         """Note how long it ran, if that was long, or others are known to."""
         seconds = self.loop.time() - exchange.begun
-        if (seconds >= LONG or self.expected) and not exchange.gone:
+        before = bool(self.expected)
+        if (seconds >= LONG or before) and not exchange.gone:
             self.expected.ran(exchange.purpose(), seconds)
+            if bool(self.expected) != before:
+                self._count()
 
     def switched(self, tunnel: Open) -> None:
         """The request of this stream has become a tunnel: there is room for another one."""

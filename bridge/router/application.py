@@ -228,7 +228,9 @@ class Application(Admission):
 
     def _count(self) -> None:
         limits = [worker.limit for worker in self.workers.values() if worker.limit]
-        ahead = self._ahead = max(self.pace.ahead, len(limits)) if limits else 0
+        # What lies ready is overtaken by nobody: where some are to be, it is as little as keeps the workers busy.
+        ready = 1 if self.expected else len(limits)
+        ahead = self._ahead = max(self.pace.ahead, ready) if limits else 0
         # What still runs in workers that leave takes no room from the others.
         leaving = sum(worker.leaving for worker in self.workers.values()) if limits else 0
         self._most = min(SLOTS // 2, sum(limits) + ahead + leaving)

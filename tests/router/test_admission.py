@@ -83,6 +83,33 @@ def test_short_requests_overtake_long_ones() -> None:
     run(test())
 
 
+def test_little_lies_ready_where_some_are_overtaken() -> None:
+    """One for each worker; but one for all of them as soon as it is known that something takes long."""
+
+    async def test() -> None:
+        rig = Rig()
+        workers = [rig.worker(limit=1) for _ in range(2)]
+        await until(lambda: len(rig.ready) == 2)
+        pairs = [rig.request() for _ in range(8)]
+        await until(lambda: all(worker.streams for worker in workers))
+        assert len(rig.application.exchanges) == 4
+        await asyncio.sleep(3 * LONG)
+        for worker in workers:
+            reply(worker.streams.pop())
+        await until(lambda: all(worker.streams for worker in workers))
+        await settle()
+        assert len(rig.application.exchanges) == 3
+        while not all(connection.complete for connection, _ in pairs):
+            for worker in workers:
+                if worker.streams:
+                    reply(worker.streams.pop())
+            await asyncio.sleep(0)
+        await rig.idle()
+        await rig.close()
+
+    run(test())
+
+
 def test_a_line_that_is_full() -> None:
     """A request that finds too many before it is refused at once, and counted."""
 
