@@ -83,6 +83,66 @@ def test_short_requests_overtake_long_ones() -> None:
     run(test())
 
 
+def test_waiting_is_not_running() -> None:
+    """What has stood in the line behind a long request is not taken for long itself."""
+
+    async def test() -> None:
+        rig = Rig()
+        worker = rig.worker(limit=1)
+        pairs = [rig.request(head=b"GET /long HTTP/1.1\r\nHost: t\r\n\r\n"), *(rig.request() for _ in range(9))]
+        await until(lambda: worker.streams)
+        await asyncio.sleep(3 * LONG)
+        while not all(connection.complete for connection, _ in pairs):
+            if worker.streams:
+                reply(worker.streams.pop())
+            await asyncio.sleep(0)
+        assert rig.application.expected.of(b"GET /long") >= LONG
+        assert rig.application.expected.of(pairs[1][1].purpose()) == 0
+        await rig.idle()
+        await rig.close()
+
+    run(test())
+
+
+def test_a_run_that_was_cut_short_says_nothing() -> None:
+    """Nothing is learnt from a request whose client has left."""
+
+    async def test() -> None:
+        rig = Rig()
+        worker = rig.worker(limit=1)
+        (_, left), *pairs = [rig.request() for _ in range(4)]
+        await until(lambda: worker.streams)
+        await asyncio.sleep(3 * LONG)
+        left.client_gone()
+        await until(lambda: worker.streams[0].cancelled)
+        worker.streams.pop().finished()
+        await until(lambda: left in rig.over)
+        assert rig.application.waiting
+        assert not rig.application.expected
+        while not all(connection.complete for connection, _ in pairs):
+            if worker.streams:
+                reply(worker.streams.pop())
+            await asyncio.sleep(0)
+        await rig.idle()
+        await rig.close()
+
+    run(test())
+
+
+def test_nobody_is_overtaken_beyond_what_clients_wait_for() -> None:
+    """Where they leave early, or the deadline is short, what runs for long stands no further behind than that."""
+
+    async def test() -> None:
+        rig = Rig()
+        rig.application.expected.ran(b"GET /", 0.9)
+        rig.application.line.patience = 0.1
+        _, exchange = rig.request(head=b"GET / HTTP/1.1\r\nHost: t\r\n\r\n")
+        assert exchange.expected == 0.1
+        await rig.close()
+
+    run(test())
+
+
 def test_little_lies_ready_where_some_are_overtaken() -> None:
     """One for each worker; but one for all of them as soon as it is known that something takes long."""
 
