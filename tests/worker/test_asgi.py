@@ -6,7 +6,6 @@ import asyncio
 import gc
 import weakref
 from collections.abc import Coroutine, Generator
-from types import coroutine
 from typing import Any
 
 import pytest
@@ -224,6 +223,17 @@ def test_drain_waits_for_requests_that_come_meanwhile() -> None:
     asyncio.run(main())
 
 
+class Rest:
+    """What is left of a coroutine that has waited for `first` already."""
+
+    def __init__(self, first: Any, coroutine: Coroutine[Any, Any, None]) -> None:
+        self._first, self._coroutine = first, coroutine
+
+    def __await__(self) -> Generator[Any, Any, None]:
+        yield self._first
+        yield from self._coroutine.__await__()
+
+
 def begins_at_once(loop: asyncio.AbstractEventLoop, wrapped: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
     """As asyncio.eager_task_factory of Python 3.12: a task whose first step is done when it is made."""
     try:
@@ -231,10 +241,8 @@ def begins_at_once(loop: asyncio.AbstractEventLoop, wrapped: Coroutine[Any, Any,
     except StopIteration:
         return asyncio.Task(asyncio.sleep(0), loop=loop)
 
-    @coroutine
-    def rest() -> Generator[Any, Any, None]:
-        yield first
-        yield from wrapped.__await__()
+    async def rest() -> None:
+        await Rest(first, wrapped)
 
     return asyncio.Task(rest(), loop=loop)
 
