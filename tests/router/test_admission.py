@@ -7,9 +7,19 @@ import asyncio
 import pytest
 
 from bridge import config
+from bridge.router.exchange import Exchange
 from bridge.router.expected import LONG
 from tests.router.by_hand import WorkerByHand
-from tests.router.rig import UPLOAD, Rig, echo, reply, run, settle, until
+from tests.router.rig import UPLOAD, FakeConnection, Rig, Worker, echo, reply, run, settle, until
+
+
+async def answer_all(pairs: list[tuple[FakeConnection, Exchange]], *workers: Worker) -> None:
+    """Let the workers answer whatever they have, until all of these requests are complete."""
+    while not all(connection.complete for connection, _ in pairs):
+        for worker in workers:
+            if worker.streams:
+                reply(worker.streams.pop())
+        await asyncio.sleep(0)
 
 
 def test_no_worker_in_time() -> None:
@@ -92,10 +102,7 @@ def test_waiting_is_not_running() -> None:
         pairs = [rig.request(head=b"GET /long HTTP/1.1\r\nHost: t\r\n\r\n"), *(rig.request() for _ in range(9))]
         await until(lambda: worker.streams)
         await asyncio.sleep(3 * LONG)
-        while not all(connection.complete for connection, _ in pairs):
-            if worker.streams:
-                reply(worker.streams.pop())
-            await asyncio.sleep(0)
+        await answer_all(pairs, worker)
         assert rig.application.expected.of(b"GET /long") >= LONG
         assert rig.application.expected.of(pairs[1][1].purpose()) == 0
         await rig.idle()
@@ -119,10 +126,7 @@ def test_a_run_that_was_cut_short_says_nothing() -> None:
         await until(lambda: left in rig.over)
         assert rig.application.waiting
         assert not rig.application.expected
-        while not all(connection.complete for connection, _ in pairs):
-            if worker.streams:
-                reply(worker.streams.pop())
-            await asyncio.sleep(0)
+        await answer_all(pairs, worker)
         await rig.idle()
         await rig.close()
 
@@ -159,11 +163,7 @@ def test_little_lies_ready_where_some_are_overtaken() -> None:
         await until(lambda: all(worker.streams for worker in workers))
         await settle()
         assert len(rig.application.exchanges) == 3
-        while not all(connection.complete for connection, _ in pairs):
-            for worker in workers:
-                if worker.streams:
-                    reply(worker.streams.pop())
-            await asyncio.sleep(0)
+        await answer_all(pairs, *workers)
         await rig.idle()
         await rig.close()
 
