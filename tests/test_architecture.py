@@ -84,7 +84,6 @@ PURE = {  #: decide, and touch nothing: no clock, file, socket, log; of Bridge t
     "bridge.router.mounts",
     "bridge.router.pace",
     "bridge.router.tally",
-    "bridge.router.route",
     "bridge.worker.answers",
     "bridge.worker.appetite",
     "bridge.worker.deflate",
