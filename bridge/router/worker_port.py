@@ -217,7 +217,7 @@ class WorkerPort(WorkerLink):
                     if ring:
                         self.loop.call_soon(self._ring)
                     return True
-            port.send(draft.memory[:length])
+            return port.send(draft.memory[:length])  # it may find the room that has just been made
         except RemoteProtocolError as error:
             self._cut_soon(error)
         return False

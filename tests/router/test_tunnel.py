@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import asyncio
-from typing import Any
+from typing import Any, cast
 
 import pytest
 
 from bridge import config
+from bridge.core import FULL, Draft, Queue
 from bridge.ipc.message import ACK, DATA, WANT
 from bridge.ipc.pool import SegmentPool
 from bridge.router.tunnel import Tunnel
@@ -92,6 +93,35 @@ def test_many_at_the_same_time(memory: config.Memory) -> None:
         await rig.idle()
         assert not rig.application.workers[worker.number].halted
         await rig.close()
+
+    run(test())
+
+
+def test_room_that_is_made_at_the_last_moment(memory: config.Memory) -> None:
+    """Nobody is halted whose message has found room after all: no ring would follow for the room that it found."""
+
+    class JustFull:
+        """The queue to a worker, which takes something out of it whenever it was found full."""
+
+        def __init__(self, queue: Queue) -> None:
+            self._queue = queue
+
+        def push_draft(self, draft: Draft, length: int) -> int:
+            return FULL
+
+        def __getattr__(self, name: str) -> Any:
+            return getattr(self._queue, name)
+
+    async def test() -> None:
+        rig = WebSockets(memory)
+        worker = rig.worker()
+        client, stream = await rig.open(worker)
+        port = rig.application.workers[worker.number].port
+        port.outgoing = cast("Queue", JustFull(port.outgoing))
+        for size in (100, 200, 300):  # too little for credit to come back, which would make it go on too
+            client.writer.write(bytes(100))
+            await until(lambda size=size: _unread(stream) == size)
+        await rig.end(client, stream)
 
     run(test())
 
