@@ -14,6 +14,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
+from collections import OrderedDict
 from collections.abc import Callable
 
 from bridge.core import BATCH, BATON, CANCELLED, COUNT, FULL, LOST, STARVED, answer, answer_joined
@@ -73,8 +74,8 @@ class Attached:
         self._arrivals = Arrivals(self, self._link, self.streams, start, websockets)
         self._headless = self._arrivals.headless
         self._tunnels = 0  # WebSockets among the streams
-        self._short: dict[WorkerStream, None] = {}  # streams that wait for chunks
-        self._blocked: dict[WorkerStream, None] = {}  # streams that wait for room in the queue
+        self._short: OrderedDict[WorkerStream, None] = OrderedDict()  # streams that wait for chunks
+        self._blocked: OrderedDict[WorkerStream, None] = OrderedDict()  # streams that wait for room in the queue
         self._accepting = True
         self._full = False  # the limit has bound: the next stream that ends looks at the queue again
         self._alive = True
@@ -197,13 +198,15 @@ class Attached:
         """Let the streams that wait for room try again; raises as `Port.flush`."""
         if not self._alive:
             return
+        blocked, short = self._blocked, self._short
         if self.port.flush():
-            blocked, self._blocked = self._blocked, {}
-            for stream in blocked:
-                stream.pump()
-        short, self._short = self._short, {}
-        for stream in short:
+            while blocked and self.clear():
+                blocked.popitem(last=False)[0].pump()  # if that fills the queue, it waits behind all others
+        while short:
+            stream, _ = short.popitem(last=False)
             stream.pump()
+            if stream in short:
+                break  # it has taken what there was
 
     def _on_message(  # noqa: PLR0913 - the parts of one message
         self,

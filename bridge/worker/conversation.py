@@ -90,6 +90,11 @@ class Conversation:
             self._frames.feed(data)
             self._read_on()
 
+    def relieved(self) -> None:
+        """See `worker.tunnel.Sink`."""
+        if self._pong is not None and self.phase == OPEN and self._farewell is None:
+            self._attempt(self._send_pong)
+
     def lost(self) -> None:
         """See `worker.tunnel.Sink`."""
         self._over(ABNORMAL)
@@ -114,8 +119,6 @@ class Conversation:
             self._stream.abort()
 
     def _look_for_life(self, now: float) -> None:
-        if self._pong is not None and not self._stream.congested:
-            self._attempt(self._send_pong)
         if self.heard or not self._stream.eager:  # what lies undecoded may well be a sign of life
             self.heard = False
             self._since, self._pings = now, 0
@@ -174,7 +177,9 @@ class Conversation:
     def _control(self, frame: Control) -> None:
         if frame.opcode == PING and self.phase == OPEN:
             self._pong = frame.data  # the last one is enough (RFC 6455, section 5.5.3)
-            if not self._stream.congested:
+            if self._stream.congested:
+                self._stream.ask_for_room()
+            else:
                 self._send_pong()
         elif frame.opcode == CLOSE:
             if self.phase == OPEN:

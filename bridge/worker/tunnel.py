@@ -31,6 +31,9 @@ class Sink(Protocol):
     def arrived(self, data: bytes) -> None:
         """Bytes have come, or the end of them."""
 
+    def relieved(self) -> None:
+        """There is room again, for which it has asked."""
+
     def lost(self) -> None:
         """Nobody is there any more."""
 
@@ -84,7 +87,7 @@ class TunnelStream(WorkerStream):
         head: peer block and request head.
     """
 
-    __slots__ = ("_open", "_tunnels", "eager", "sink")
+    __slots__ = ("_open", "_relief", "_tunnels", "eager", "sink")
 
     sink: Sink  #: to be set before the first byte arrives
 
@@ -94,6 +97,7 @@ class TunnelStream(WorkerStream):
         self.eager = False  #: what arrives goes to the sink at once; nothing may wait here then
         self._tunnels = tunnels
         self._open = False
+        self._relief = False  # the sink waits for room
 
     def opened(self) -> None:
         """It was accepted: no request any more, and the head is only good for a line in the log."""
@@ -105,6 +109,21 @@ class TunnelStream(WorkerStream):
     def congested(self) -> bool:
         """Whether the client, or the router, has so much to take that nothing should be added without need."""
         return not self._writable()
+
+    def ask_for_room(self) -> None:
+        """Call `relieved` of the sink when nothing is congested any more."""
+        self._relief = True
+        if not self._tunnels.clear():
+            self._tunnels.wait_for_queue(self)
+
+    def pump(self) -> bool:
+        """As `WorkerStream`."""
+        if not super().pump():
+            return False
+        if self._relief:
+            self._relief = False
+            self.sink.relieved()
+        return self._writable()
 
     def deliver(self, data: bytes, last: bool) -> None:
         """As `WorkerStream`; `last` is the client's FIN."""
@@ -219,7 +238,7 @@ class TunnelStream(WorkerStream):
     def credited(self, size: int) -> None:
         """As `acknowledged`, by a message that came anyway: what was asked for is still to come."""
         self._unacknowledged = max(0, self._unacknowledged - size)
-        if self._writers or self._pending is not None:
+        if self._writers or self._pending is not None or self._relief:
             self.pump()
 
     def cancel(self) -> None:

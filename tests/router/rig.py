@@ -155,6 +155,9 @@ class Sink:
     def arrived(self, data: bytes) -> None:
         """For those that want their bytes at once."""
 
+    def relieved(self) -> None:
+        """None of them asks for room."""
+
     def lost(self) -> None:
         """The stream is cancelled, which it says itself."""
 

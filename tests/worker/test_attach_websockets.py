@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Awaitable, Callable
 from dataclasses import replace
+from itertools import pairwise
 
 import uvloop
 
@@ -46,6 +47,9 @@ class Openings:
 
     def arrived(self, data: bytes) -> None:
         self.events.append(data)
+
+    def relieved(self) -> None:
+        self.events.append("relieved")
 
     def lost(self) -> None:
         self.events.append("lost")
@@ -187,6 +191,29 @@ def test_long_frames_are_rung_for_once() -> None:
         assert [message.payload for message in got] == [b"%d" % number + bytes(5000) for number in range(6)]
 
     serve(test, openings, geometry=replace(NORMAL, item_size=8192, queue=4))
+
+
+def test_who_waits_for_the_queue_takes_turns() -> None:
+    """Whoever has just filled it stands behind all who have not."""
+    openings = Openings()
+    openings.window = 1 << 20
+
+    async def test(side: RouterSide, router: Attached) -> None:
+        for _ in range(4):
+            open_one(side)
+            router.turn()
+        await look(lambda: len(openings.streams) == 4)
+        for tunnel in openings.streams:
+            for _ in range(50):
+                tunnel.send(b"x", last=False)
+        order: list[int] = []
+        while len(order) < 4 + 200:
+            order += [message.stream for message in side.drain()]
+            router.turn()
+        turns = [stream for stream, before in pairwise(order[4:]) if stream != before]
+        assert all(len(set(turns[start : start + 4])) == 4 for start in range(0, 24, 4))
+
+    serve(test, openings, limit=4, geometry=replace(NORMAL, queue=4))
 
 
 def test_what_waits_gives_no_credit() -> None:

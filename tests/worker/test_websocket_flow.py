@@ -112,13 +112,39 @@ def test_pings_of_a_client_that_does_not_read_are_not_collected() -> None:
         for number in range(1000):
             client.say(frame(PING, b"%d" % number))
         assert not client.sent
-        client.full = False
+        client.drain()
         assert await client.hears() == (PONG, b"999")
         assert not client.sent
         idle.go_on.set()
         client.say(closing(1000))
 
-    talk(idle, script, keepalive_interval=0.2)
+    talk(idle, script)
+
+
+@pytest.mark.parametrize("filled", ["queue", "window"])
+def test_a_ping_that_finds_no_room_is_answered_when_there_is_some(filled: str) -> None:
+    """At once: nobody looks for it now and then."""
+    idle = Idle()
+
+    async def script(client: Client) -> None:
+        await client.is_accepted()
+        if filled == "queue":
+            client.full = True
+        else:
+            assert not client.stream.send(bytes(10000), last=False)
+        client.say(frame(PING, b"?"))
+        assert len(client.sent) == (0 if filled == "queue" else 10000)
+        client.sent = b""
+        if filled == "queue":
+            client.drain()
+        else:
+            client.take()
+        assert client.sent == bytes((0x80 | PONG, 1)) + b"?"
+        client.sent = b""
+        idle.go_on.set()
+        client.say(closing(1000))
+
+    talk(idle, script, window=10000, keepalive_interval=0, read_timeout=0)
 
 
 def test_a_client_that_does_not_read_stops_the_application() -> None:

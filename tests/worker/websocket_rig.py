@@ -80,6 +80,7 @@ class Client:
         self.unacknowledged = 0
         self.asked = False
         self.full = False
+        self.blocked = False  # the stream waits for the queue
         self.stream: TunnelStream
         self.sockets: WebSockets
         self.app: AsgiApplication
@@ -134,7 +135,8 @@ class Client:
         pass
 
     def wait_for_queue(self, stream: WorkerStream) -> None:
-        pass
+        assert self.full
+        self.blocked = True
 
     def count_tunnels(self, change: int) -> None:
         self.tunnels += change
@@ -173,6 +175,13 @@ class Client:
             self.asked = False
             size, self.unacknowledged = self.unacknowledged, 0
             self.stream.acknowledged(size)
+
+    def drain(self) -> None:
+        """The queue has room again."""
+        self.full = False
+        if self.blocked:
+            self.blocked = False
+            self.stream.pump()
 
     async def until(self, condition: Callable[[], object]) -> None:
         """Wait until something has been sent that makes it true."""
