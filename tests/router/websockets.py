@@ -18,12 +18,13 @@ from bridge.router.service import Service
 from bridge.worker.stream import WorkerStream
 from bridge.worker.tunnel import TunnelStream
 from tests.router import rig
-from tests.router.rig import NORMAL, Rig, Worker, until
+from tests.router.rig import NORMAL, Rig, Worker, pattern, until
 
 HANDSHAKE = (
     b"GET /chat HTTP/1.1\r\nHost: a\r\nConnection: keep-alive, Upgrade\r\nUpgrade: websocket\r\n"
     b"Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\nSec-WebSocket-Version: 13\r\n\r\n"
 )
+LARGE = pattern(300_000)
 BLOCK = b"sec-websocket-accept: s3pPLMBiTxaQ9kYGzzhZRbK+xOo=\r\n"
 
 
@@ -171,3 +172,20 @@ def raw(worker: Worker, kind: int, stream: WorkerStream, flags: int = 0, data: b
     """Send a message of this stream, whatever state it is in."""
     head = len(data) if kind == RESPONSE else 0
     worker.attached.send(HEADER.pack(stream._stream, kind, flags, 0, len(data), UNKNOWN, number, head) + data)
+
+
+async def echo(stream: WorkerStream) -> None:
+    """Send everything back, to the client's FIN."""
+    while not stream.ended and not stream.cancelled:
+        if data := stream.take():
+            if not stream.send(data, False):
+                await stream.writable()
+        else:
+            await stream.readable()
+    if not stream.cancelled:
+        stream.send(b"", True)
+
+
+def unread(stream: WorkerStream) -> int:
+    """Bytes that wait for whoever reads from the stream."""
+    return sum(map(len, stream._parts or ()))
