@@ -82,8 +82,8 @@ class Admission:
         """Take a new request: publish it, let it wait, or refuse it with 503."""
         exchange.begun = now = self.loop.time()
         exchange.due = now + self.settings.queue_timeout
-        if not self._deadlines.awake:
-            self._deadlines.wake()
+        if not self._deadlines.looking:
+            self._deadlines.look()
         if not self._requests and len(self.exchanges) < self._room and self._publish(exchange):
             return
         if self._broken and not self._room:
@@ -94,8 +94,6 @@ class Admission:
             self._turn_away(exchange)
         else:
             self._requests[exchange] = None
-            if not self._deadlines.looking:
-                self._deadlines.look()
 
     def _turn_away(self, exchange: Waiting) -> None:
         """The line is full: there is no place for the one who would be served last."""

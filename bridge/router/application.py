@@ -22,7 +22,7 @@ from bridge.ipc.record import LONGEST
 from bridge.ipc.segment import Segment
 from bridge.ipc.stream import Event, State
 from bridge.router.admission import Admission, Waiting
-from bridge.router.ceiling import Ceiling
+from bridge.router.ceiling import Ceiling, Seen
 from bridge.router.disk import Disk
 from bridge.router.generation import Generation
 from bridge.router.joining import make_port
@@ -243,7 +243,16 @@ class Application(Admission):
         unclaimed: frozenset[int] = frozenset()
         if self.queue.length():
             unclaimed = frozenset(filter(self.is_queued, self.exchanges))
-        again = self._ceiling.look(unclaimed, len(self.exchanges) - len(unclaimed), self._ahead, self._most)
+        seen = Seen(
+            self.loop.time(),
+            unclaimed,
+            len(self.exchanges) - len(unclaimed),
+            self._ahead,
+            self._most,
+            wait=bool(self._requests),
+            differ=bool(self.expected),
+        )
+        again = self._ceiling.look(seen)
         self._count()
         self.pump()
         return again

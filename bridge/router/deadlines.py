@@ -1,8 +1,9 @@
 """Who waits too long, and what runs too long: one look at all requests of an application, now and then.
 
 No request has a timer, and one that is answered soon is looked at by nobody. While there are requests a timer looks for
-those whose deadline is over; while some of them wait another one lets the application decide about their order. What a
-request has done is not noted down as it does it: it is compared with what it had done at the last look.
+those whose deadline is over. A faster one lets the application decide about the order of those that wait, and see
+whether some do in front of its workers: once behind those that come, and again while there is something to decide. What
+a request has done is not noted down as it does it: it is compared with what it had done at the last look.
 """
 
 from __future__ import annotations
@@ -45,14 +46,13 @@ class Deadlines:
         limits: of the application; `timeout` and `run_timeout` are meant.
 
     Attributes:
-        awake: a timer is on its way that looks at all requests; else `wake` is to be called when one comes.
-        looking: the same for who waits, and `look`.
+        looking: the faster timer is on its way; else `look` is to be called when a request comes.
     """
 
-    __slots__ = ("_interval", "_look", "_owner", "_run", "_runs", "_silence", "_timer", "awake", "looking")
+    __slots__ = ("_awake", "_interval", "_look", "_owner", "_run", "_runs", "_silence", "_timer", "looking")
 
     def __init__(self, owner: Owner, queue: float, limits: config.Limits) -> None:
-        self.awake = False
+        self._awake = False  # the slower timer is on its way
         self.looking = False
         self._owner = owner
         self._run = limits.run_timeout or inf
@@ -63,15 +63,16 @@ class Deadlines:
         #: What runs, if that is limited: when it was first seen, what it had done, when that was seen first.
         self._runs: dict[Any, tuple[float, Any, float]] = {}
 
-    def wake(self) -> None:
-        """A request has come."""
-        self.awake = True
-        self._timer = self._owner.loop.call_later(self._interval, self._sweep)
-
     def look(self) -> None:
-        """A request waits."""
+        """A request has come."""
         self.looking = True
+        if not self._awake:
+            self._wake()
         self._look = self._owner.loop.call_later(LOOK, self._look_at_waiting)
+
+    def _wake(self) -> None:
+        self._awake = True
+        self._timer = self._owner.loop.call_later(self._interval, self._sweep)
 
     def close(self) -> None:
         """Look no more."""
@@ -89,11 +90,9 @@ class Deadlines:
             self._look_at_all(owner.loop.time())
         finally:
             # Also after an error of ours, which the loop logs: without a next look nobody's deadline would be met.
-            self.awake = False
+            self._awake = False
             if owner.line.requests or owner.exchanges:
-                self.wake()
-                if not self.looking:
-                    self.look()
+                self._wake()
 
     def _look_at_all(self, now: float) -> None:
         owner = self._owner
@@ -124,5 +123,8 @@ class Deadlines:
 
     def _look_at_waiting(self) -> None:
         self.looking = False
-        if self._owner.look_at_waiting(self._owner.loop.time()):
+        owner = self._owner
+        if owner.look_at_waiting(owner.loop.time()):
             self.look()
+        elif owner.exchanges and not self._awake:
+            self._wake()

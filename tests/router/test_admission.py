@@ -244,6 +244,7 @@ def test_a_loop_that_computes() -> None:
         turn, worker.attached._turn = worker.attached._turn, lambda: None
         pairs = [rig.request() for _ in range(20)]
         assert not application.line.requests
+        assert application._deadlines.looking  # also where nobody waits in the line
         await until(lambda: application._room < 20)
         pairs += [rig.request() for _ in range(20)]
         assert application.waiting == 20

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from bridge import config
-from bridge.router.deadlines import LOOK, PARTS, Deadlines
+from bridge.router.deadlines import LATEST, LOOK, PARTS, Deadlines
 from bridge.router.line import Line
 from tests.router.fakes import Clock
 
@@ -69,8 +69,8 @@ class Owner:
         request = self.exchanges[stream] = Request(stream, self.clock.now + self.queue)
         if queued:
             self.queued.add(stream)
-        if not self.deadlines.awake:
-            self.deadlines.wake()
+        if not self.deadlines.looking:
+            self.deadlines.look()
         return request
 
 
@@ -96,7 +96,7 @@ def test_nobody_is_looked_at_when_there_is_nobody() -> None:
     owner.exchanges.clear()
     owner.clock.advance(10)
     assert not owner.clock.timers
-    assert not owner.deadlines.awake
+    assert not owner.deadlines.looking
     owner.publish(2)
     assert owner.clock.timers
 
@@ -106,7 +106,7 @@ def test_a_thousand_requests_start_a_timer_or_two() -> None:
     owner = Owner(run_timeout=5.0)
     for stream in range(1, 1001):
         owner.publish(stream)
-    assert owner.clock.started == 1
+    assert owner.clock.started == 2
 
 
 def test_who_runs_too_long() -> None:
@@ -193,4 +193,19 @@ def test_the_line_is_looked_at_while_there_is_one() -> None:
     owner.clock.advance(2 * LOOK)
     assert not owner.line.newest_first
     assert not owner.deadlines.looking
+    owner.clock.advance(LATEST)
     assert not owner.clock.timers
+
+
+def test_who_comes_when_the_last_deadline_was_just_looked_at() -> None:
+    """The faster timer, which is still on its way, starts the slower one again."""
+    owner = Owner()
+    owner.publish(1)
+    owner.clock.advance(LATEST - LOOK / 2)
+    owner.publish(2)
+    owner.exchanges.clear()
+    owner.clock.advance(LOOK / 2)
+    request = owner.publish(3, queued=True)
+    assert len(owner.clock.timers) == 1
+    owner.clock.advance(30 + LATEST)
+    assert request.ends == ["expired"]
