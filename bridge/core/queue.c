@@ -7,6 +7,7 @@ int bridge_queue_open(bridge_queue *queue, void *memory, const struct bridge_que
     queue->stride = BRIDGE_BATCH_HEADER + queue->room;
     queue->waiters = geometry->waiters;
     queue->last_rung = geometry->waiters - 1;
+    queue->held = 0;
     bridge_queue_use_batch(queue, NULL, 0);
     int result = bridge_ring_open(&queue->ring, memory, geometry, owner);
     queue->next = result == 0 ? bridge_u64_load_relaxed(&queue->ring.shared->tail) : 0;
@@ -109,8 +110,11 @@ int64_t bridge_queue_publish(
     return ring < 0 ? ring : stream | ring << BRIDGE_RING_SHIFT;
 }
 
-/* Copy a taken message to place `index` of the batch: its length, or FAULT for one that no producer of ours writes. */
-static int64_t copy_out(bridge_queue *queue, const struct bridge_hold *hold, uint32_t index) {
+/*
+ * Copy a taken message to place `index` of the batch, if it is long no more than `most` bytes of it: its length, or FAULT
+ * for one that no producer of ours writes.
+ */
+static int64_t copy_front(bridge_queue *queue, const struct bridge_hold *hold, uint32_t index, uint32_t most) {
     uint8_t *to = queue->batch + (uint64_t)index * queue->stride;
     /* Read once: a peer could change it between a check and a use. Relaxed: acquired with the cell. */
     uint32_t length = bridge_u32_load_relaxed(&hold->cell->length);
@@ -119,8 +123,26 @@ static int64_t copy_out(bridge_queue *queue, const struct bridge_hold *hold, uin
     }
     memset(to, 0, BRIDGE_BATCH_HEADER);
     memcpy(to, &length, sizeof length);
-    memcpy(to + BRIDGE_BATCH_HEADER, hold->cell->bytes, length);
+    memcpy(to + BRIDGE_BATCH_HEADER, hold->cell->bytes, length < BRIDGE_LONG || length < most ? length : most);
     return length;
+}
+
+static int64_t copy_out(bridge_queue *queue, const struct bridge_hold *hold, uint32_t index) {
+    return copy_front(queue, hold, index, queue->room);
+}
+
+/* Keep the cell of the message at `index` of the batch until the next drain, and write down where it is. */
+static void keep(bridge_queue *queue, const struct bridge_hold *hold, uint32_t index) {
+    uint8_t *to = queue->batch + (uint64_t)index * queue->stride + sizeof(uint32_t);
+    uint32_t place = (uint32_t)(((uint8_t *)hold->cell - queue->ring.cells) / queue->ring.item_size) + 1;
+    memcpy(to, &place, sizeof place);
+    queue->holds[queue->held++] = *hold;
+}
+
+static void let_go(bridge_queue *queue) {
+    while (queue->held > 0) {
+        bridge_ring_release(&queue->holds[--queue->held]);
+    }
 }
 
 int64_t bridge_queue_drain(bridge_queue *queue, uint32_t limit) {
@@ -129,14 +151,19 @@ int64_t bridge_queue_drain(bridge_queue *queue, uint32_t limit) {
     if (limit > queue->batch_items) {
         limit = queue->batch_items;
     }
+    let_go(queue); /* before the look at who starves, below */
     while (count < limit && bytes < BRIDGE_BATCH_BYTES) {
         struct bridge_hold hold;
         result = bridge_ring_take(&queue->ring, &hold);
         if (result != 1) {
             break;
         }
-        result = copy_out(queue, &hold, count);
-        bridge_ring_release(&hold);
+        result = copy_front(queue, &hold, count, BRIDGE_FRONT);
+        if (result >= BRIDGE_LONG) {
+            keep(queue, &hold, count);
+        } else {
+            bridge_ring_release(&hold);
+        }
         if (result < 0) {
             break;
         }
@@ -243,6 +270,9 @@ int64_t bridge_queue_answer_joined(
 int bridge_queue_doze(bridge_queue *queue, uint32_t waiter) {
     if (waiter >= queue->waiters) {
         return BRIDGE_NONE;
+    }
+    if (queue->held > 0) {
+        return 0;
     }
     bridge_u64 *at = &queue->ring.shared->sleeping[waiter / BRIDGE_BITS];
     /* SYNC POINT: doze — set the bit, then look at the queue again. */

@@ -7,6 +7,9 @@
  * Starving. A producer that meets a full queue sets a flag and looks again; a consumer frees items and then looks at
  * the flag.
  *
+ * Long messages. A drain copies only their front; the rest is read in the cell, which is ours until the next drain. What
+ * a message says of itself has to be in its front: behind that a producer that is not honest may write at any time.
+ *
  * Several threads may use one queue, each through a handle of its own.
  */
 
@@ -16,9 +19,12 @@
 #include "ring.h"
 #include "tracking.h"
 
-#define BRIDGE_BATCH_HEADER 8u /* a message in the batch: u32 length, u32 zero, bytes */
+#define BRIDGE_BATCH_HEADER 8u /* a message in the batch: u32 length, u32 place, bytes */
 /* Bytes with which a drain ends before its limit: long messages are read while their copies are in the cache. */
 #define BRIDGE_BATCH_BYTES 131072u
+#define BRIDGE_LONG 4096u  /* a drain leaves a message of so many bytes where it lies … */
+#define BRIDGE_FRONT 1024u /* … but for so many at its front */
+#define BRIDGE_MOST_HELD (BRIDGE_BATCH_BYTES / BRIDGE_LONG)
 #define BRIDGE_STARVED_BIT 16
 #define BRIDGE_BATON_SHIFT 17
 #define BRIDGE_RING_SHIFT 16 /* a slot has as many bits where it shares a number with a waiter */
@@ -33,6 +39,8 @@ typedef struct bridge_queue {
     uint32_t waiters;
     uint32_t last_rung; /* where the search for a sleeper goes on from, so that all have their turn */
     uint64_t next;      /* ticket of the next message, if nobody else pushes any */
+    uint32_t held;      /* long messages of the last drain */
+    struct bridge_hold holds[BRIDGE_MOST_HELD];
 } bridge_queue;
 
 /* Joins a queue, without a batch. FAULT = impossible geometry or other version. */
@@ -52,7 +60,10 @@ int64_t bridge_queue_push(bridge_queue *queue, const uint8_t *message, uint64_t 
 int64_t bridge_queue_publish(
     bridge_queue *queue, bridge_tracking *tracking, uint32_t slot, const uint8_t *message, uint64_t length);
 
-/* Copies up to `limit` messages into the batch, or BATCH_BYTES: their number, and STARVED_BIT if producers are to be rung. */
+/*
+ * Copies up to `limit` messages into the batch, or BATCH_BYTES: their number, and STARVED_BIT if producers are to be rung.
+ * The place of a long one is the number of its cell + 1, else 0. Those of the drain before are let go of.
+ */
 int64_t bridge_queue_drain(bridge_queue *queue, uint32_t limit);
 
 /*
@@ -89,7 +100,8 @@ int64_t bridge_queue_next(
     uint64_t length, uint32_t waiter);
 
 /*
- * 1 = the waiter's bit is set and the queue was empty after that; 0 = there is something, the bit is clear.
+ * 1 = the waiter's bit is set and the queue was empty after that; 0 = there is something, the bit is clear; or messages
+ * of the last drain are held, for which another drain has to follow: nobody may sleep who owes a producer a ring.
  * NONE = there is no such waiter.
  */
 int bridge_queue_doze(bridge_queue *queue, uint32_t waiter);

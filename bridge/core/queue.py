@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from bridge.core.binding import aligned, lib, new_batch, new_geometry, new_handle
+from bridge.core.binding import aligned, lib, new_batch, new_geometry, new_handle, view
 from bridge.core.draft import Draft
 from bridge.core.interface import BATCH, FULL, LOST, NONE, checked_owner, fault
 from bridge.core.tracking import Tracking
@@ -17,8 +17,11 @@ if TYPE_CHECKING:
 class Queue:
     """A bounded queue of messages in items of one size, for any number of producers and consumers.
 
-    Message i of the last `drain` or `claim` lies in `batch` at i * `stride`: a 32-bit length in native order, four
-    zero bytes, then the message. The next `drain`, `claim` or `recover` overwrites it.
+    Message i of the last `drain` or `claim` lies in `batch` at i * `stride`: a 32-bit length in native order, a 32-bit
+    place, then the message. The next `drain`, `claim` or `recover` overwrites it. The place is 0, unless a message of
+    4 KiB or more was drained. Then only its first KiB lies there; its place is p + 1, and the whole lies in `items`,
+    from p * `item_size` + 16 on, until the next `drain`. Others could still write there: what is to be checked is in
+    front.
 
     Args:
         memory: at least `bytes_needed` bytes, shared with the other ends.
@@ -36,11 +39,13 @@ class Queue:
         RemoteProtocolError: the memory to join holds no queue of this version; any method: the queue is damaged.
     """
 
-    __slots__ = ("__weakref__", "_handle", "_pins", "batch", "room", "stride")
+    __slots__ = ("__weakref__", "_handle", "_pins", "batch", "item_size", "items", "room", "stride")
 
     room: int  #: largest message in bytes
     stride: int  #: bytes between two messages in `batch`
     batch: Any  #: where messages are copied to: a buffer whose slices are bytes
+    item_size: int  #: bytes of one item
+    items: memoryview  #: all of them, where they lie
 
     @staticmethod
     def bytes_needed(capacity: int, item_size: int, waiters: int) -> int:
@@ -73,6 +78,10 @@ class Queue:
         items = min(capacity, batch)
         copies, self.batch = new_batch(items * handle.stride)
         lib.bridge_queue_use_batch(handle, copies, items)
+        self.item_size = item_size
+        size = capacity * item_size
+        start = offset + self.bytes_needed(capacity, item_size, waiters) - size
+        self.items = memoryview(view(memory, start, size)).toreadonly()
         self.room = handle.room
         self.stride = handle.stride
         self._handle = handle
@@ -127,7 +136,7 @@ class Queue:
 
         Returns:
             True: the bit is set and the queue was empty after that; whoever publishes next will ring.
-            False: there is something to take, and the bit is clear.
+            False: there is something to take, or to let go of by another `drain`, and the bit is clear.
         """
         result = lib.bridge_queue_doze(self._handle, waiter)
         if result < 0:

@@ -16,15 +16,23 @@ from bridge.ipc.message import DESCRIPTOR, HEADER, MAX_DESCRIPTORS, RECORD
 
 #: stream, kind, flags, size, number, head, descriptors [(segment, first chunk, bytes)], inline bytes
 Handler: TypeAlias = Callable[[int, int, int, int, int, int, list[tuple[int, int, int]] | None, bytes], None]
-
+#: stream, kind, flags, size, inline bytes, which are there until it returns; False = the message is for the handler
+Look: TypeAlias = Callable[[int, int, int, int, memoryview], bool]
 _RECORD = Struct("<II" + HEADER.format.removeprefix("<"))  #: what the queue puts in front of a message, then the header
 _PREFIX = 8
+_CELL = 16  #: bytes in front of a message that is read in its item
 _FIXED = HEADER.size
 _BEHIND = _PREFIX + HEADER.size
 
 
-def dispatch(queue: Queue, count: int, handle: Handler) -> None:
+def dispatch(queue: Queue, count: int, handle: Handler, look: Look | None = None) -> None:
     """Call `handle` for each of the `count` messages that `queue.drain` or `queue.claim` has just delivered.
+
+    Args:
+        queue: where they have come from.
+        count: of them.
+        handle: takes them.
+        look: is asked first whether it takes one that is long, and reads its bytes where they lie.
 
     Raises:
         RemoteProtocolError: a message whose lengths contradict each other; later ones of the batch are lost.
@@ -33,7 +41,7 @@ def dispatch(queue: Queue, count: int, handle: Handler) -> None:
     unpack = _RECORD.unpack_from
     stride = queue.stride
     for at in range(0, count * stride, stride):
-        length, _, stream, kind, flags, pieces, inline, size, number, head = unpack(batch, at)
+        length, place, stream, kind, flags, pieces, inline, size, number, head = unpack(batch, at)
         descriptors = None
         start = at + _BEHIND
         if pieces:
@@ -46,6 +54,12 @@ def dispatch(queue: Queue, count: int, handle: Handler) -> None:
             start = end
         elif length != _FIXED + inline:
             raise RemoteProtocolError(f"a message of {length} bytes announces {inline} bytes")
+        if place:
+            start += (place - 1) * queue.item_size + _CELL - at - _PREFIX
+            data = queue.items[start : start + inline]
+            if pieces or look is None or not look(stream, kind, flags, size, data):
+                handle(stream, kind, flags, size, number, head, descriptors, bytes(data))
+            continue
         handle(stream, kind, flags, size, number, head, descriptors, batch[start : start + inline])
 
 

@@ -200,7 +200,8 @@ class Inflow(asyncio.BufferedProtocol):
 
     def _on_want(self, size: int) -> None:
         self._credit = min(self._credit + size, self._window)
-        self.queue_ready()
+        if self._paused:
+            self.queue_ready()
 
     def queue_ready(self) -> None:
         """There is room in the worker's queue, or credit: go on reading if there are both."""

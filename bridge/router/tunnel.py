@@ -16,6 +16,7 @@ How one ends, from whichever side it begins:
 from __future__ import annotations
 
 import asyncio
+import os
 from collections.abc import Callable
 from typing import Any, Protocol
 
@@ -63,6 +64,7 @@ class Tunnel(Inflow):
         "_application",
         "_closed",
         "_closing",
+        "_descriptor",
         "_end_by",
         "_gone",
         "_over",
@@ -93,6 +95,7 @@ class Tunnel(Inflow):
         """Begin; see `interface.Heir`."""
         self._service = service
         self._transport = transport
+        self._descriptor = transport.get_extra_info("socket").fileno()
         service.connections.add(self)
         transport.set_protocol(self)
         transport.write(head)
@@ -195,6 +198,30 @@ class Tunnel(Inflow):
             self._end()
         else:
             raise RemoteProtocolError(f"message {kind} in a tunnel")
+
+    def pass_on(self, port: WorkerPort, flags: int, size: int, data: memoryview) -> bool:
+        """As `on_message` with DATA, whose bytes are only there until this returns: write them past the transport.
+
+        Returns:
+            False: the socket takes nothing now, or it is another worker's; nothing has happened.
+        """
+        transport = self._transport
+        if self._gone or port is not self.port or transport.get_write_buffer_size():
+            return False
+        try:
+            sent = os.write(self._descriptor, data)
+        except OSError:
+            return False  # the transport will notice what is wrong
+        length = len(data)
+        self._unacknowledged += length
+        self._sent += length
+        if sent < length:
+            transport.write(bytes(data[sent:]))
+        if flags or not self._flushed:
+            self._on_rare(flags)
+        if size and not self._over:
+            self._on_want(size)
+        return True
 
     def _write(self, pieces: list[Any]) -> None:
         length = sum(map(len, pieces))

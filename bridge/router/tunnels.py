@@ -18,6 +18,9 @@ class Open(Protocol):
     def stream(self) -> int:
         """Its number."""
 
+    def pass_on(self, port: Any, flags: int, size: int, data: memoryview) -> bool:
+        """Take a DATA message of the worker, if it can be written to the client where it is; False = it cannot."""
+
     def worker_lost(self) -> None:
         """Its worker is gone."""
 

@@ -14,7 +14,7 @@ from bridge.core import FULL, Draft
 from bridge.errors import RemoteProtocolError
 from bridge.ipc.dispatcher import dispatch
 from bridge.ipc.doorbell import Doorbell
-from bridge.ipc.message import BATON, HEADER, RECORD, SEGMENT, WINDOW
+from bridge.ipc.message import BATON, DATA, HEADER, RECORD, SEGMENT, WINDOW
 from bridge.ipc.port import ROUTER, WAITER, Port
 from bridge.router.worker_link import Owner, WorkerLink
 
@@ -98,7 +98,7 @@ class WorkerPort(WorkerLink):
                 self.port.peer_bell.ring()
             count = result & _COUNT
             if count:
-                dispatch(queue, count, self._handle)
+                dispatch(queue, count, self._handle, self._pass_on)
         except RemoteProtocolError as error:
             self.application.cut(self, str(error))
             return 0
@@ -128,6 +128,11 @@ class WorkerPort(WorkerLink):
                 left -= count
         except RemoteProtocolError as error:
             self.application.log.error("worker %d (pid %d): %s", self.number, self.pid, error)
+
+    def _pass_on(self, stream: int, kind: int, flags: int, size: int, data: memoryview) -> bool:
+        """Hand the bytes of a WebSocket on from where they are."""
+        tunnel = self.application.tunnels.get(stream) if kind == DATA else None
+        return tunnel is not None and tunnel.pass_on(self, flags, size, data)
 
     def _handle(  # noqa: PLR0913 - the parts of one message
         self,

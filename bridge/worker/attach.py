@@ -144,7 +144,7 @@ class Attached:
         if result & STARVED:
             self.port.peer_bell.ring()
         if found:
-            dispatch(incoming, found, self._on_message)
+            dispatch(incoming, found, self._on_message, self._look)
         if self._blocked or self._short or not self.port.clear:
             self.resume()
         room = self._limit - len(self.streams) - len(self._headless) + self._tunnels
@@ -207,6 +207,13 @@ class Attached:
             stream.pump()
             if stream in short:
                 break  # it has taken what there was
+
+    def _look(self, stream: int, kind: int, flags: int, size: int, data: memoryview) -> bool:
+        """Let a WebSocket read what has come for it where it is."""
+        if kind != BODY or flags or self._link.parked:
+            return False
+        request = self.streams.get(stream)
+        return isinstance(request, TunnelStream) and request.look(data, size)
 
     def _on_message(  # noqa: PLR0913 - the parts of one message
         self,
@@ -321,7 +328,8 @@ class Attached:
 
     def clear(self) -> bool:
         """Whether everything sent so far is in the router's queue."""
-        return self.port.clear and self.port.outbox.clear
+        port = self.port
+        return not port.backlog and port.outbox.clear
 
     def wait_for_chunks(self, stream: WorkerStream) -> None:
         """Call `stream.pump` when chunks may be free."""

@@ -83,12 +83,15 @@ class Conversation:
 
     # The client's side: what the stream calls
 
-    def arrived(self, data: bytes) -> None:
+    def arrived(self, data: bytes | memoryview) -> None:
         """See `worker.tunnel.Sink`."""
         if self.phase != OVER:
             self.heard = True
-            self._frames.feed(data)
+            frames = self._frames
+            frames.feed(data)
             self._read_on()
+            if frames.rest:
+                frames.keep()
 
     def relieved(self) -> None:
         """See `worker.tunnel.Sink`."""
@@ -132,7 +135,7 @@ class Conversation:
             if not self._stream.congested:
                 self._attempt(partial(self._stream.send, frames.control(PING), False))
 
-    def _read_on(self) -> None:
+    def _read_on(self) -> None:  # noqa: PLR0912 - the loop in one piece is shortest
         """Decode as far as the application is to be read ahead of."""
         stream, decoder, queue = self._stream, self._frames, self._queue
         most = self._settings.max_queue
@@ -143,7 +146,10 @@ class Conversation:
                 message = decoder.next() if decoder.rest else None
                 if message is None:
                     if stream.eager or (data := stream.take()) is None:
-                        self._has_all()
+                        stream.eager = True
+                        if stream.ended:
+                            self._over(ABNORMAL)
+                            stream.send(b"", last=True)
                         break
                     decoder.feed(data)
                 elif isinstance(message, Control):
@@ -166,13 +172,6 @@ class Conversation:
             # Above this stands the turn in which all other streams get what has come for them.
             logging.getLogger("bridge").exception("a WebSocket cannot be read")
             self._fail(FAILED, "")
-
-    def _has_all(self) -> None:
-        """Everything that has come was decoded."""
-        self._stream.eager = True
-        if self._stream.ended:
-            self._over(ABNORMAL)
-            self._stream.send(b"", last=True)
 
     def _control(self, frame: Control) -> None:
         if frame.opcode == PING and self.phase == OPEN:

@@ -99,7 +99,7 @@ class Frames:
         self._most = min(max_frame, max_message)
         self._agreed = agreed
         self._deflate: Deflate | None = None
-        self.rest = b""  #: what has come …
+        self.rest: bytes | memoryview = b""  #: what has come …
         self._at = 0  # … and from here on was not read
         self._later: list[bytes] = []  # what has come behind it
         self._held = 0  # bytes of that
@@ -112,12 +112,13 @@ class Frames:
 
     # What comes
 
-    def feed(self, data: bytes) -> None:
-        """Bytes have come."""
+    def feed(self, data: bytes | memoryview) -> None:
+        """Bytes have come; if it is a view of them, `keep` is to be called before it is not good any more."""
         if self._at == len(self.rest):
             self.rest = data
             self._at = 0
         else:
+            data = bytes(data)
             later = self._later
             if later and len(later[-1]) + len(data) <= _SHORT:
                 later[-1] += data
@@ -126,6 +127,12 @@ class Frames:
             self._held += len(data)
             if self._early is not None:
                 self._early.check(data)
+
+    def keep(self) -> None:
+        """What was not read is needed later."""
+        if self.rest.__class__ is memoryview:
+            self.rest = bytes(self.rest[self._at :])
+            self._at = 0
 
     def next(self) -> str | bytes | Control | None:  # noqa: C901, PLR0912 - the short cut in one piece is shortest
         """The next message or control frame; None = more bytes are needed.
@@ -137,7 +144,8 @@ class Frames:
             return None
         data, at = self.rest, self._at
         try:
-            if len(data) - at > 7 and _WHOLE[first := data[at]] and not self._kind:
+            have = len(data)
+            if have - at > 7 and _WHOLE[first := data[at]] and not self._kind:
                 size, start = data[at + 1] - 128, at + 6
                 if size > 125:
                     size, start = (_length16(data, at + 2)[0] if size == 126 else 0), at + 8
@@ -146,16 +154,16 @@ class Frames:
                 agreed = self._agreed if first >= _PACKED_TEXT else None
                 if 0 <= size <= self._most and (agreed or first < _PACKED_TEXT):
                     end = start + size
-                    if end < len(data):
+                    if end < have:
                         self._at = end
-                    elif end == len(data):
+                    elif end == have:
                         self.rest, self._at = b"", 0
                     else:
                         self._needed = end - at
                         self._listen()
                         return None
                     masked = data[start:end] if size < _WORTH_A_VIEW else memoryview(data)[start:end]
-                    payload = apply_mask(masked, data[start - 4 : start])
+                    payload = apply_mask(masked, bytes(data[start - 4 : start]))
                     if agreed:
                         deflate = self._context(agreed)
                         deflate.room = self._max_message
@@ -224,8 +232,8 @@ class Frames:
             return
         if size > 125:
             (size,) = (_length16 if size == 126 else _length64)(data, at + 2)
-        self._early = early = EarlyText(None if first & 15 else self._utf8, data[start - 4 : start], size)
-        early.check(data[start:])
+        self._early = early = EarlyText(None if first & 15 else self._utf8, bytes(data[start - 4 : start]), size)
+        early.check(bytes(data[start:]))
         if early.garbled:
             raise WebSocketError(1007, _NO_TEXT)
 
@@ -270,7 +278,7 @@ class Frames:
             self._needed = end - self._at
             raise _Incomplete
         self._cursor = end
-        return self.rest[start:end]
+        return bytes(self.rest[start:end])
         yield  # the library delegates to a generator
 
     def _take(self, frame: Frame) -> str | bytes | Control | None:

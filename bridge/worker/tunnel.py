@@ -28,8 +28,8 @@ class Sink(Protocol):
 
     heard: bool  #: something has come from the client, or was taken by it, since this was last looked at
 
-    def arrived(self, data: bytes) -> None:
-        """Bytes have come, or the end of them."""
+    def arrived(self, data: bytes | memoryview) -> None:
+        """Bytes have come, or the end of them; a view is only good until this returns."""
 
     def relieved(self) -> None:
         """There is room again, for which it has asked."""
@@ -138,6 +138,18 @@ class TunnelStream(WorkerStream):
             self._complete = self.ended = True
         self._consume(len(data))
         self.sink.arrived(data)
+
+    def look(self, data: memoryview, credit: int) -> bool:
+        """As `credited` and `deliver`, of what is not the last, and only there until this returns; False = do that."""
+        if not self.eager:
+            return False
+        if credit:
+            self.credited(credit)
+        consumed = self._consumed = self._consumed + len(data)
+        if consumed * 2 >= self._tunnels.window and not self._complete:
+            self._want()
+        self.sink.arrived(data)
+        return True
 
     def take(self) -> bytes | None:
         """Bytes that have waited; None = there are none."""

@@ -66,6 +66,34 @@ def test_the_bytes_are_the_handlers_own() -> None:
     assert first[0][-1] == b"abc"
 
 
+def test_a_long_message_is_offered_where_it_lies() -> None:
+    """Whoever looks at it gets no copy; who does not is handed one of his own, and so is whoever needs descriptors."""
+    queue = make_queue(8192)
+    seen: list[tuple[Any, ...]] = []
+    received: list[tuple[Any, ...]] = []
+
+    def look(stream: int, kind: int, flags: int, size: int, data: memoryview) -> bool:
+        seen.append((stream, kind, flags, size, bytes(data)))
+        return stream == 1
+
+    long = bytes(range(250)) * 20
+    queue.push(HEADER.pack(1, BODY, 2, 0, len(long), 3, 4, 5) + long)
+    queue.push(HEADER.pack(2, BODY, 2, 0, len(long), 3, 4, 5) + long)
+    queue.push(HEADER.pack(3, BODY, 0, 0, 5, 0, 0, 0) + b"short")
+    pieces = [(1, 2, 3)] * MAX_DESCRIPTORS
+    packed = b"".join(DESCRIPTOR.pack(*piece) for piece in pieces)
+    queue.push(HEADER.pack(4, BODY, 0, MAX_DESCRIPTORS, len(long), 0, 0, 0) + packed + long)
+    dispatch(queue, queue.drain(64) & COUNT, lambda *parts: received.append(parts), look)
+    assert seen == [(1, BODY, 2, 3, long), (2, BODY, 2, 3, long)]
+    assert [parts[0] for parts in received] == [2, 3, 4]
+    assert received[0] == (2, BODY, 2, 3, 4, 5, None, long)
+    assert received[2][-2:] == (pieces, long)
+    queue.drain(64)
+    for _ in range(8):
+        queue.push(b"x" * 5000)
+    assert received[0][-1] == received[2][-1] == long
+
+
 @pytest.mark.parametrize(
     "message",
     [
@@ -81,11 +109,13 @@ def test_the_bytes_are_the_handlers_own() -> None:
         HEADER.pack(1, BODY, 0, 2, 0, 0, 0, 0) + b"x" * 12,
         HEADER.pack(1, BODY, 0, 65535, 0, 0, 0, 0) + b"x" * 12,
         HEADER.pack(1, BODY, 0, MAX_DESCRIPTORS + 1, 0, 0, 0, 0) + b"x" * 12 * (MAX_DESCRIPTORS + 1),
+        HEADER.pack(1, BODY, 0, 0, 4999, 0, 0, 0) + b"x" * 5000,
+        HEADER.pack(1, BODY, 0, 0, 5001, 0, 0, 0) + b"x" * 5000,
     ],
 )
 def test_messages_that_lie(message: bytes) -> None:
     """Parts that do not add up to the length are nobody's; what came before in the batch was handled."""
-    queue = make_queue(2048)
+    queue = make_queue(8192)
     received: list[Any] = []
     # What an earlier batch has left where a short message does not reach must not be taken for its own.
     pass_through(*[HEADER.pack(9, BODY, 0, 0, 0, 0, 0, 0)] * 3, queue=queue)

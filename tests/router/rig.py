@@ -152,7 +152,7 @@ class Sink:
         self.heard = False
         self.left = False
 
-    def arrived(self, data: bytes) -> None:
+    def arrived(self, data: bytes | memoryview) -> None:
         """For those that want their bytes at once."""
 
     def relieved(self) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from typing import Any
 
 import pytest
 
@@ -23,8 +24,8 @@ class Echo:
         self.heard = False
         self._stream = stream
 
-    def arrived(self, data: bytes) -> None:
-        self._stream.send(data, last=False)
+    def arrived(self, data: bytes | memoryview) -> None:
+        self._stream.send(bytes(data), last=False)
 
     def relieved(self) -> None: ...
     def lost(self) -> None: ...
@@ -153,6 +154,40 @@ def test_an_application_that_does_not_wait(window: int) -> None:
         assert not rig.cut
         client.reader._transport.resume_reading()  # type: ignore[attr-defined]
         assert await client.read(2000 * 8000) == LARGE[:8000] * 2000
+        await rig.end(client, stream)
+
+    run(test())
+
+
+def test_long_frames_go_to_the_socket_from_where_they_lie(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As long as it takes them: then the transport gets what it has not taken, and all that follows, in order."""
+    through: list[int] = []
+    handle = Tunnel.on_message
+
+    def spy(tunnel: Tunnel, port: WorkerPort, kind: int, *rest: Any) -> None:
+        if kind == DATA:
+            through.append(len(rest[-1]))
+        handle(tunnel, port, kind, *rest)
+
+    monkeypatch.setattr(Tunnel, "on_message", spy)
+
+    async def test() -> None:
+        rig = WebSockets(http=config.Http(websocket=config.WebSocket(window=1 << 24)))
+        client, stream = await rig.open(rig.worker())
+        for size in (4000, 4096, 10_000):
+            stream.send(LARGE[:size], last=False)
+            assert await client.read(size) == LARGE[:size]
+        assert through == [4000]
+        sent = b""
+        while 10_000 not in through:
+            sent += LARGE[len(sent) % 1000 :][:10_000]
+            stream.send(sent[-10_000:], last=False)
+            await asyncio.sleep(0)
+        for size in (5, 10_000, 300, 15_000):
+            stream.send(LARGE[:size], last=False)
+            sent += LARGE[:size]
+        stream.send(b"end", last=True)
+        assert await client.rest() == sent + b"end"
         await rig.end(client, stream)
 
     run(test())

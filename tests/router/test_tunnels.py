@@ -19,6 +19,9 @@ class Stand:
     def worker_lost(self) -> None:
         raise AssertionError("nobody calls this")
 
+    def pass_on(self, port: object, flags: int, size: int, data: memoryview) -> bool:
+        raise AssertionError("nor this")
+
 
 def test_places() -> None:
     """Those that are open and those that are asked for take a place each, until they end or are given up."""

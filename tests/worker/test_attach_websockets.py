@@ -7,6 +7,7 @@ from collections.abc import Awaitable, Callable
 from dataclasses import replace
 from itertools import pairwise
 
+import pytest
 import uvloop
 
 from bridge.ipc import handshake
@@ -45,8 +46,8 @@ class Openings:
             stream.opened()
             stream.eager = True
 
-    def arrived(self, data: bytes) -> None:
-        self.events.append(data)
+    def arrived(self, data: bytes | memoryview) -> None:
+        self.events.append(bytes(data))
 
     def relieved(self) -> None:
         self.events.append("relieved")
@@ -214,6 +215,33 @@ def test_who_waits_for_the_queue_takes_turns() -> None:
         assert all(len(set(turns[start : start + 4])) == 4 for start in range(0, 24, 4))
 
     serve(test, openings, limit=4, geometry=replace(NORMAL, queue=4))
+
+
+@pytest.mark.parametrize("eager", [True, False])
+def test_long_reads_of_a_client(*, eager: bool) -> None:
+    """They arrive in order among the short ones, with the credit that rides along; or wait, as bytes that last."""
+    openings = Openings()
+    openings.window = 1 << 20
+
+    async def test(side: RouterSide, router: Attached) -> None:
+        stream = open_one(side)
+        router.turn()
+        await look(lambda: openings.streams)
+        (tunnel,) = openings.streams
+        tunnel.eager = eager
+        assert tunnel.send(bytes(600), last=False)
+        sent = [bytes([number]) * size for number, size in enumerate((10, 5000, 6000, 20, 7000))]
+        for data in sent:
+            tell(side, stream, BODY, 0, data, size=100)
+        tell(side, stream, BODY, LAST, b"z" * 5000)
+        await look(lambda: tunnel._complete)
+        assert tunnel._unacknowledged == 100
+        got = [data for data in openings.events if isinstance(data, bytes)]
+        while not tunnel.ended:
+            got.append(tunnel.take() or b"")
+        assert b"".join(got) == b"".join(sent) + b"z" * 5000
+
+    serve(test, openings, geometry=replace(NORMAL, item_size=8192, queue=8))
 
 
 def test_what_waits_gives_no_credit() -> None:

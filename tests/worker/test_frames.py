@@ -19,13 +19,31 @@ MOST = 70000
 
 
 def read(data: bytes, step: int = 0, most: int = MOST) -> list[str | bytes | Control]:
-    """All messages in these bytes, given in pieces of `step`."""
+    """All messages in these bytes, given in pieces of `step`; the same as views of what is overwritten behind each."""
+    pieces = [data[start : start + (step or len(data))] for start in range(0, len(data), step or len(data))]
+    found, found_in_views = (_read(pieces, most, views=views) for views in (False, True))
+    if isinstance(found, WebSocketError):
+        assert isinstance(found_in_views, WebSocketError)
+        assert (found.code, str(found)) == (found_in_views.code, str(found_in_views))
+        raise found
+    assert found == found_in_views
+    return found
+
+
+def _read(pieces: list[bytes], most: int, *, views: bool) -> list[str | bytes | Control] | WebSocketError:
     frames = Frames(most, most, None)
     found = []
-    for start in range(0, len(data), step or len(data)):
-        frames.feed(data[start : start + (step or len(data))])
-        while (message := frames.next()) is not None:
-            found.append(message)
+    scratch = bytearray(max(map(len, pieces), default=0))
+    for piece in pieces:
+        scratch[: len(piece)] = piece
+        frames.feed(memoryview(scratch).toreadonly()[: len(piece)] if views else piece)
+        try:
+            while (message := frames.next()) is not None:
+                found.append(message)
+        except WebSocketError as error:
+            return error
+        frames.keep()
+        scratch[:] = b"?" * len(scratch)
     return found
 
 

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from types import TracebackType
 from typing import Any, Self
 
-from bridge.core import COUNT
+from bridge.core import COUNT, STARVED
 from bridge.errors import PeerLost
 from bridge.ipc import handshake
 from bridge.ipc.dispatcher import deliver, dispatch
@@ -211,10 +211,11 @@ class RouterSide:
     def drain(self) -> list[Message]:
         """What the worker has sent; its chunks are free afterwards."""
         result = self.port.incoming.drain(64)
-        if result & (1 << 16):
-            self.port.peer_bell.ring()
         self._got = []
         dispatch(self.port.incoming, result & COUNT, self._take)
+        result |= self.port.incoming.drain(0)  # lets go of what is long
+        if result & STARVED:
+            self.port.peer_bell.ring()
         return self._got
 
     def _take(
