@@ -206,8 +206,8 @@ class Tunnel(Inflow):
             False: the socket takes nothing now, or it is another worker's; nothing has happened.
         """
         transport = self._transport
-        if self._gone or port is not self.port or transport.get_write_buffer_size():
-            return False
+        if self._gone or port is not self.port or transport.get_write_buffer_size() or transport.is_closing():
+            return False  # a transport that closes has thrown away what it held
         try:
             sent = os.write(self._descriptor, data)
         except OSError:

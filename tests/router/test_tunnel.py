@@ -193,6 +193,22 @@ def test_long_frames_go_to_the_socket_from_where_they_lie(monkeypatch: pytest.Mo
     run(test())
 
 
+def test_nothing_is_written_behind_what_was_thrown_away() -> None:
+    """A transport that closes because of an error holds nothing, and its socket is still there."""
+
+    async def test() -> None:
+        rig = WebSockets()
+        client, stream = await rig.open(rig.worker())
+        (tunnel,) = rig.application.tunnels.values()
+        assert isinstance(tunnel, Tunnel)
+        tunnel._transport.abort()
+        assert not tunnel.pass_on(tunnel.port, 0, 0, memoryview(LARGE[:5000]))
+        assert await client.rest() == b""
+        await rig.end(client, stream)
+
+    run(test())
+
+
 def test_what_is_idle_holds_nothing(memory: config.Memory) -> None:
     """Between two messages there are no chunks, no timers, and no turns."""
 
