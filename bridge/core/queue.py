@@ -108,7 +108,7 @@ class Queue:
         return result
 
     def drain(self, limit: int) -> int:
-        """Copy up to `limit` messages into the batch, and free their items; of long ones it may be fewer.
+        """Copy up to `limit` messages into the batch, and free their items; long ones: see above, and it may be fewer.
 
         Returns:
             Their number in the low 16 bits (`COUNT`); bit 16 (`STARVED`) = producers are to be rung, all of them.

@@ -25,7 +25,7 @@ _FIXED = HEADER.size
 _BEHIND = _PREFIX + HEADER.size
 
 
-def dispatch(queue: Queue, count: int, handle: Handler, look: Look | None = None) -> None:
+def dispatch(queue: Queue, count: int, handle: Handler, look: Look | None = None) -> bool:
     """Call `handle` for each of the `count` messages that `queue.drain` or `queue.claim` has just delivered.
 
     Args:
@@ -34,12 +34,16 @@ def dispatch(queue: Queue, count: int, handle: Handler, look: Look | None = None
         handle: takes them.
         look: is asked first whether it takes one that is long, and reads its bytes where they lie.
 
+    Returns:
+        Whether items are held, of long messages: `drain(0)` lets go of them.
+
     Raises:
         RemoteProtocolError: a message whose lengths contradict each other; later ones of the batch are lost.
     """
     batch = queue.batch
     unpack = _RECORD.unpack_from
     stride = queue.stride
+    held = False
     for at in range(0, count * stride, stride):
         length, place, stream, kind, flags, pieces, inline, size, number, head = unpack(batch, at)
         descriptors = None
@@ -55,12 +59,14 @@ def dispatch(queue: Queue, count: int, handle: Handler, look: Look | None = None
         elif length != _FIXED + inline:
             raise RemoteProtocolError(f"a message of {length} bytes announces {inline} bytes")
         if place:
+            held = True
             start += (place - 1) * queue.item_size + _CELL - at - _PREFIX
             data = queue.items[start : start + inline]
             if pieces or look is None or not look(stream, kind, flags, size, data):
                 handle(stream, kind, flags, size, number, head, descriptors, bytes(data))
             continue
         handle(stream, kind, flags, size, number, head, descriptors, batch[start : start + inline])
+    return held
 
 
 def deliver(message: bytes, handle: Handler) -> None:

@@ -97,8 +97,8 @@ class WorkerPort(WorkerLink):
             if result & _STARVED:
                 self.port.peer_bell.ring()
             count = result & _COUNT
-            if count:
-                dispatch(queue, count, self._handle, self._pass_on)
+            if count and dispatch(queue, count, self._handle, self._pass_on) and queue.drain(0) & _STARVED:
+                self.port.peer_bell.ring()
         except RemoteProtocolError as error:
             self.application.cut(self, str(error))
             return 0

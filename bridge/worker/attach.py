@@ -143,8 +143,8 @@ class Attached:
         found = result & COUNT
         if result & STARVED:
             self.port.peer_bell.ring()
-        if found:
-            dispatch(incoming, found, self._on_message, self._look)
+        if found and dispatch(incoming, found, self._on_message, self._look) and incoming.drain(0) & STARVED:
+            self.port.peer_bell.ring()  # there is room again before the application runs
         if self._blocked or self._short or not self.port.clear:
             self.resume()
         room = self._limit - len(self.streams) - len(self._headless) + self._tunnels

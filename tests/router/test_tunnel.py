@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import os
 from typing import Any
 
 import pytest
@@ -188,6 +190,33 @@ def test_long_frames_go_to_the_socket_from_where_they_lie(monkeypatch: pytest.Mo
             sent += LARGE[:size]
         stream.send(b"end", last=True)
         assert await client.rest() == sent + b"end"
+        await rig.end(client, stream)
+
+    run(test())
+
+
+def test_what_the_socket_does_not_take_is_a_copy_and_comes_first() -> None:
+    """Nothing passes it, and what is written where it lay changes nothing of it."""
+
+    async def test() -> None:
+        rig = WebSockets(http=config.Http(websocket=config.WebSocket(window=1 << 24)))
+        client, stream = await rig.open(rig.worker())
+        (tunnel,) = rig.application.tunnels.values()
+        assert isinstance(tunnel, Tunnel)
+        reading: Any = client.writer.transport
+        reading.pause_reading()
+        item, sent, got = bytearray(10_000), b"", b""
+        while tunnel.pass_on(tunnel.port, 0, 0, memoryview(item).toreadonly()):
+            sent += item
+            item[:] = bytes((item[0] + 1 & 0xFF,)) * len(item)
+        assert tunnel._transport.get_write_buffer_size()
+        with contextlib.suppress(BlockingIOError):
+            while True:
+                got += os.read(client.writer.get_extra_info("socket").fileno(), 1 << 20)
+        assert not tunnel.pass_on(tunnel.port, 0, 0, memoryview(item))  # although there is room again
+        assert tunnel._sent == tunnel._unacknowledged == len(sent)
+        reading.resume_reading()
+        assert got + await client.read(len(sent) - len(got)) == sent
         await rig.end(client, stream)
 
     run(test())

@@ -217,6 +217,26 @@ def test_who_waits_for_the_queue_takes_turns() -> None:
     serve(test, openings, limit=4, geometry=replace(NORMAL, queue=4))
 
 
+def test_long_reads_make_room_at_once() -> None:
+    """What was read in its item is let go of before the application runs."""
+    openings = Openings()
+    openings.window = 1 << 20
+
+    async def test(side: RouterSide, router: Attached) -> None:
+        stream = open_one(side)
+        router.turn()
+        await look(lambda: openings.streams)
+        for _ in range(4):
+            tell(side, stream, BODY, 0, bytes(5000))
+        router.turn()
+        assert openings.events == [bytes(5000)] * 4
+        for _ in range(4):
+            tell(side, stream, BODY, 0, b"more")
+        assert side.port.clear
+
+    serve(test, openings, geometry=replace(NORMAL, item_size=8192, queue=4))
+
+
 @pytest.mark.parametrize("eager", [True, False])
 def test_long_reads_of_a_client(*, eager: bool) -> None:
     """They arrive in order among the short ones, with the credit that rides along; or wait, as bytes that last."""
