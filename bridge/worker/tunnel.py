@@ -145,9 +145,7 @@ class TunnelStream(WorkerStream):
             return False
         if credit:
             self.credited(credit)
-        consumed = self._consumed = self._consumed + len(data)
-        if consumed * 2 >= self._tunnels.window and not self._complete:
-            self._want()
+        self._consume(len(data))
         self.sink.arrived(data)
         return True
 
