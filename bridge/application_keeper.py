@@ -304,9 +304,7 @@ class ApplicationKeeper(Supervised):
         if member.pidfd is not None:
             self.loop.forget(member.pidfd)
         member.close()
-        # A process that the application forked may hold the link to the router open: that one is told.
-        gone = {"type": "gone", "application": member.application, "worker": member.number, "pid": member.pid}
-        self._router.tell(gone)
+        self._router.gone(member)
 
     def _relieve(self) -> None:
         """Once a new prototype's workers are ready, those of the dead one may go."""
@@ -320,8 +318,8 @@ class ApplicationKeeper(Supervised):
         return [member for member in self.members.values() if member.prototype is not self.child]
 
     def announce(self) -> None:
-        """Say once that it is served, when it is."""
-        ready = sum(member.ready for member in self.members.values())
+        """Say once that it is served, when it is: by workers that the router has requests run by."""
+        ready = sum(member.ready and number in self._router.attached for number, member in self.members.items())
         if self._announced or not self._router.serving or ready < self.application.processes or self.stopping:
             return
         self._announced = True

@@ -28,7 +28,7 @@ class Owner(Protocol):
         """Names of the applications that cannot be started now."""
 
     def router_serves(self) -> None:
-        """It accepts connections."""
+        """It accepts connections, or has one worker more to serve them."""
 
     def router_drained(self) -> None:
         """Its last connection has ended, as it was told, or it has itself."""
@@ -65,6 +65,7 @@ class RouterKeeper(Supervised):
         self._owner = owner
         self._ever_served = False
         self.serving = False  #: the living router accepts
+        self.attached: set[int] = set()  #: workers that the living router has requests run by
 
     def configure(self, child: Child) -> None:
         """Send it settings, sockets and the living workers."""
@@ -86,6 +87,9 @@ class RouterKeeper(Supervised):
         if message["type"] == "serving":
             self.serving = self._ever_served = True
             self._owner.router_serves()
+        elif message["type"] == "attached":
+            self.attached.add(message["worker"])
+            self._owner.router_serves()
         elif message["type"] == "drained":
             self._owner.router_drained()
         elif message["type"] == "cut":
@@ -93,9 +97,16 @@ class RouterKeeper(Supervised):
                 if member.number == message["worker"]:
                     member.kill(signal.SIGKILL)
 
+    def gone(self, member: Member) -> None:
+        """This worker has ended: a process that it forked may hold its link to the router open."""
+        self.attached.discard(member.number)
+        about = {"application": member.application, "worker": member.number, "pid": member.pid}
+        self.tell({"type": "gone", **about})
+
     def ended(self, child: Child, status: int) -> None:
         """Start another, unless this one never came to serve or none is wanted."""
         self.serving = False
+        self.attached.clear()
         if self.stopping:
             self._owner.router_drained()
         elif not self._ever_served:

@@ -10,6 +10,7 @@ behaves:
     stuck     it hangs at boot
     frozen    once ready its loop stands still
     stubborn  it does not leave when it is asked to
+    strange   the router does not take requests to it
 """
 
 from __future__ import annotations
@@ -99,13 +100,16 @@ def router(fd: int) -> None:
     place = Path()
     files: list[SocketFile] = []
     ports = []
+    strangers: list[int] = []
 
     def note(event: object) -> None:
         with (place / "events").open("a") as file:
             file.write(f"router {event}\n")
 
     while True:
-        select.select([link], [], [])
+        while strangers and not (place / "strange").exists():
+            link.send({"type": "attached", "worker": strangers.pop()})
+        select.select([link], [], [], 0.01 if strangers else None)
         try:
             received = link.receive()
         except PeerLost:
@@ -124,6 +128,7 @@ def router(fd: int) -> None:
         elif message["type"] == "worker":
             ports.append(Link.adopt(fds[0]))
             note(f"worker {message['pid']}")
+            strangers.append(message["worker"])
         elif message["type"] == "broken":
             note(f"broken {message['application']} {message['broken']}")
         elif message["type"] == "quit":

@@ -48,6 +48,20 @@ def test_announcement_names_the_real_address(server: Running) -> None:
     assert "with 2 workers" in server.log()
 
 
+def test_it_serves_when_the_router_has_the_workers(server: Running) -> None:
+    """Who reads that it serves finds a router that knows what its applications are; not before is it said."""
+    (server.place / "strange").touch()
+    server.start()
+    wait_for(lambda: len(server.pids("ready")) == 2)
+    wait_for(lambda: all(server.events().count(f"router worker {pid}") == 1 for pid in server.pids("ready")))
+    os.kill(server.pids("ready")[0], signal.SIGKILL)  # main has heard of all that was said before
+    wait_for(lambda: "ended: signal SIGKILL" in server.log())
+    wait_for(lambda: len(server.pids("ready")) == 3)
+    assert "serves" not in server.log()
+    (server.place / "strange").unlink()
+    wait_for(lambda: "serves m on" in server.log())
+
+
 def test_children_do_not_see_what_is_for_main(server: Running) -> None:
     """NOTIFY_SOCKET and GUNICORN_FD are not inherited; the router gets page, settings and listening socket."""
     server.begin()

@@ -242,8 +242,9 @@ class Master(Reloading):
         self.begin_reload()
 
     def _announce(self) -> None:
-        ready = sum(1 for worker in self.WORKERS.values() if worker.ready_at)
-        if not self._announced and self._routers.ever_served and ready >= self.num_workers:
+        attached = self._routers.attached
+        ready = sum(bool(worker.ready_at) and worker.worker_id in attached for worker in self.WORKERS.values())
+        if not self._announced and ready >= self.num_workers:
             self._announced = True
             where = ", ".join(opened.bridge_address.url for opened in self.LISTENERS)
             line = "bridged %s serves %s on %s with %d worker" + "s" * (ready > 1)

@@ -14,7 +14,7 @@ import pwd
 import re
 import signal
 import sys
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -77,6 +77,7 @@ class Router:
 
     Attributes:
         known: numbers of the workers that were introduced to it and have not ended.
+        attached: those of them that it has requests run by.
     """
 
     child: Child
@@ -87,6 +88,7 @@ class Router:
     drained: bool = False
     told_to_quit: bool = False
     known: set[int] = field(default_factory=set)
+    attached: set[int] = field(default_factory=set)
 
 
 class Routers:
@@ -97,7 +99,7 @@ class Routers:
         page: the status page.
         known: gives every living worker.
         cut: called with the number of a worker that must be killed.
-        serving: called when a router has begun to accept.
+        serving: called when a router has begun to accept, or has one worker more.
     """
 
     def __init__(
@@ -194,6 +196,7 @@ class Routers:
         for router in self._alive.values():
             if worker.number in router.known:
                 router.known.discard(worker.number)
+                router.attached.discard(worker.number)
                 router.child.tell({"type": "gone", **about})
 
     def reopen(self) -> None:
@@ -205,6 +208,11 @@ class Routers:
         self._ending = True
         for router in self._alive.values():
             self._drain(router)
+
+    @property
+    def attached(self) -> Collection[int]:
+        """Numbers of the workers that the router which serves has requests run by."""
+        return self._current.attached if self._current is not None else frozenset()
 
     @property
     def busy(self) -> bool:
@@ -277,6 +285,9 @@ class Routers:
             if before is not None:
                 self._drain(before)
                 self._loop.after(before.order.grace, lambda: self._quit(before))
+            self._serving()
+        elif message["type"] == "attached":
+            router.attached.add(message["worker"])
             self._serving()
         elif message["type"] == "drained":
             router.drained = True
