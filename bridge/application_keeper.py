@@ -304,7 +304,9 @@ class ApplicationKeeper(Supervised):
         if member.pidfd is not None:
             self.loop.forget(member.pidfd)
         member.close()
-        self._router.gone(member)
+        # A process that the application forked may hold the link to the router open: that one is told.
+        gone = {"type": "gone", "application": member.application, "worker": member.number, "pid": member.pid}
+        self._router.tell(gone)
 
     def _relieve(self) -> None:
         """Once a new prototype's workers are ready, those of the dead one may go."""
@@ -318,9 +320,11 @@ class ApplicationKeeper(Supervised):
         return [member for member in self.members.values() if member.prototype is not self.child]
 
     def announce(self) -> None:
-        """Say once that it is served, when it is: by workers that the router has requests run by."""
-        ready = sum(member.ready and number in self._router.attached for number, member in self.members.items())
-        if self._announced or not self._router.serving or ready < self.application.processes or self.stopping:
+        """Say once that it is served, when it is: by workers that have attached to the router."""
+        if self._announced or not self._router.serving or self.stopping:
+            return
+        ready = sum(member.ready and member.attached for member in self.members.values())
+        if ready < self.application.processes:
             return
         self._announced = True
         target = self.application.target

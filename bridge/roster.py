@@ -34,6 +34,7 @@ class Member:
 
     Attributes:
         ready: it takes requests, or has.
+        attached: it has said so to the router, to the one that lives now.
         told: kinds of news that it has sent.
         draining: it takes no more.
     """
@@ -44,6 +45,7 @@ class Member:
     prototype: Child
     application: str = ""
     ready: bool = False
+    attached: bool = field(init=False, default=False)
     told: set[str] = field(init=False, default_factory=set)
     draining: bool = field(init=False, default=False)
     pidfd: int | None = field(init=False, default=None)

@@ -27,8 +27,8 @@ class Owner(Protocol):
     def broken(self) -> Iterable[str]:
         """Names of the applications that cannot be started now."""
 
-    def router_serves(self) -> None:
-        """It accepts connections, or has one worker more to serve them."""
+    def router_has_news(self) -> None:
+        """It has begun to accept connections, or a worker has attached to it."""
 
     def router_drained(self) -> None:
         """Its last connection has ended, as it was told, or it has itself."""
@@ -65,7 +65,6 @@ class RouterKeeper(Supervised):
         self._owner = owner
         self._ever_served = False
         self.serving = False  #: the living router accepts
-        self.attached: set[int] = set()  #: workers that the living router has requests run by
 
     def configure(self, child: Child) -> None:
         """Send it settings, sockets and the living workers."""
@@ -86,10 +85,11 @@ class RouterKeeper(Supervised):
         """It serves, is drained, or wants a worker to be ended."""
         if message["type"] == "serving":
             self.serving = self._ever_served = True
-            self._owner.router_serves()
+            self._owner.router_has_news()
         elif message["type"] == "attached":
-            self.attached.add(message["worker"])
-            self._owner.router_serves()
+            for member in self._owner.members():
+                member.attached = member.attached or member.pid == message["pid"]
+            self._owner.router_has_news()
         elif message["type"] == "drained":
             self._owner.router_drained()
         elif message["type"] == "cut":
@@ -97,16 +97,11 @@ class RouterKeeper(Supervised):
                 if member.number == message["worker"]:
                     member.kill(signal.SIGKILL)
 
-    def gone(self, member: Member) -> None:
-        """This worker has ended: a process that it forked may hold its link to the router open."""
-        self.attached.discard(member.number)
-        about = {"application": member.application, "worker": member.number, "pid": member.pid}
-        self.tell({"type": "gone", **about})
-
     def ended(self, child: Child, status: int) -> None:
         """Start another, unless this one never came to serve or none is wanted."""
         self.serving = False
-        self.attached.clear()
+        for member in self._owner.members():
+            member.attached = False
         if self.stopping:
             self._owner.router_drained()
         elif not self._ever_served:

@@ -142,8 +142,8 @@ class Supervisor:
         """Names of the applications that cannot be started now."""
         return (kept.application.name for kept in self._applications if kept.broken)
 
-    def router_serves(self) -> None:
-        """Applications that are ready are served from now on."""
+    def router_has_news(self) -> None:
+        """Applications may be served from now on that were not."""
         for application in self._applications:
             application.announce()
 

@@ -10,7 +10,7 @@ behaves:
     stuck     it hangs at boot
     frozen    once ready its loop stands still
     stubborn  it does not leave when it is asked to
-    strange   the router does not take requests to it
+    strange   only those attach to the router whose numbers it holds
 """
 
 from __future__ import annotations
@@ -65,8 +65,8 @@ class Server:
             os._exit(7)
         while self.asked("stuck") and not self.told:
             time.sleep(0.01)
-        self.note("ready")
         self.control.send({"type": "ready"})
+        self.note("ready")
         if self.asked("talkative"):
             self.control.send({"type": "ready"})
         while self.asked("frozen") and os.getppid() != 1:  # an orphan would stand there for ever
@@ -94,21 +94,28 @@ class Server:
         return True
 
 
+def attaching(strangers: dict[int, int], listed: Path) -> list[int]:
+    """Numbers of those that may attach now."""
+    known = listed.read_text().split() if listed.exists() else None
+    return [number for number in strangers if known is None or str(number) in known]
+
+
 def router(fd: int) -> None:
     """A router that only keeps its link: it serves at once and drains at once."""
     link = Link.adopt(fd)
     place = Path()
     files: list[SocketFile] = []
     ports = []
-    strangers: list[int] = []
+    strangers: dict[int, int] = {}
 
     def note(event: object) -> None:
         with (place / "events").open("a") as file:
             file.write(f"router {event}\n")
 
     while True:
-        while strangers and not (place / "strange").exists():
-            link.send({"type": "attached", "worker": strangers.pop()})
+        for number in attaching(strangers, place / "strange"):
+            link.send({"type": "attached", "pid": strangers.pop(number)})
+            note(f"attached {number}")
         select.select([link], [], [], 0.01 if strangers else None)
         try:
             received = link.receive()
@@ -128,7 +135,7 @@ def router(fd: int) -> None:
         elif message["type"] == "worker":
             ports.append(Link.adopt(fds[0]))
             note(f"worker {message['pid']}")
-            strangers.append(message["worker"])
+            strangers[message["worker"]] = message["pid"]
         elif message["type"] == "broken":
             note(f"broken {message['application']} {message['broken']}")
         elif message["type"] == "quit":

@@ -53,10 +53,24 @@ def test_it_serves_when_the_router_has_the_workers(server: Running) -> None:
     (server.place / "strange").touch()
     server.start()
     wait_for(lambda: len(server.pids("ready")) == 2)
-    wait_for(lambda: all(server.events().count(f"router worker {pid}") == 1 for pid in server.pids("ready")))
-    os.kill(server.pids("ready")[0], signal.SIGKILL)  # main has heard of all that was said before
-    wait_for(lambda: "ended: signal SIGKILL" in server.log())
-    wait_for(lambda: len(server.pids("ready")) == 3)
+    server.send(signal.SIGHUP)
+    wait_for(lambda: "reloaded" in server.log(), "main has heard of two that are ready")
+    assert "serves" not in server.log()
+    (server.place / "strange").unlink()
+    wait_for(lambda: "serves m on" in server.log())
+
+
+def test_a_router_that_dies_takes_its_workers_along(server: Running) -> None:
+    """Those that had attached to it have to attach to the next one before it is said that it serves."""
+    (server.place / "strange").write_text("2")
+    server.start()
+    wait_for(lambda: len(server.pids("ready")) == 2)
+    wait_for(lambda: "router attached 2" in server.events())
+    (server.place / "strange").write_text("3")
+    os.kill(server.routers()[0], signal.SIGKILL)
+    wait_for(lambda: "router attached 3" in server.events())
+    server.send(signal.SIGHUP)
+    wait_for(lambda: "reloaded" in server.log(), "main has heard of all that was said before")
     assert "serves" not in server.log()
     (server.place / "strange").unlink()
     wait_for(lambda: "serves m on" in server.log())

@@ -222,7 +222,6 @@ class Master(Reloading):
         if message["type"] == "ready":
             self._ever_ready = True
             self.became_ready(worker)
-            self._announce()
         elif message["type"] == "spent":
             worker.spent = True
             self.log.info("Worker (pid:%s) has served %s requests: replacing it", worker.pid, self.cfg.max_requests)
@@ -242,9 +241,8 @@ class Master(Reloading):
         self.begin_reload()
 
     def _announce(self) -> None:
-        attached = self._routers.attached
-        ready = sum(bool(worker.ready_at) and worker.worker_id in attached for worker in self.WORKERS.values())
-        if not self._announced and ready >= self.num_workers:
+        ready = 0 if self._announced else self._routers.serving(self.num_workers)
+        if ready:
             self._announced = True
             where = ", ".join(opened.bridge_address.url for opened in self.LISTENERS)
             line = "bridged %s serves %s on %s with %d worker" + "s" * (ready > 1)

@@ -14,7 +14,7 @@ import pwd
 import re
 import signal
 import sys
-from collections.abc import Callable, Collection, Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -77,7 +77,7 @@ class Router:
 
     Attributes:
         known: numbers of the workers that were introduced to it and have not ended.
-        attached: those of them that it has requests run by.
+        attached: process ids of those that have attached to it, and have not ended.
     """
 
     child: Child
@@ -99,7 +99,7 @@ class Routers:
         page: the status page.
         known: gives every living worker.
         cut: called with the number of a worker that must be killed.
-        serving: called when a router has begun to accept, or has one worker more.
+        news: called when a router has begun to accept, or a worker has attached to one.
     """
 
     def __init__(
@@ -108,13 +108,13 @@ class Routers:
         page: Page,
         known: Callable[[], Iterable[Introducible]],
         cut: Callable[[int], None],
-        serving: Callable[[], None],
+        news: Callable[[], None],
     ) -> None:
         self._loop = loop
         self._page = page
         self._known = known
         self._cut = cut
-        self._serving = serving
+        self._news = news
         self._alive: dict[int, Router] = {}
         self._current: Router | None = None
         self._order: Order | None = None
@@ -196,7 +196,7 @@ class Routers:
         for router in self._alive.values():
             if worker.number in router.known:
                 router.known.discard(worker.number)
-                router.attached.discard(worker.number)
+                router.attached.discard(worker.pid)
                 router.child.tell({"type": "gone", **about})
 
     def reopen(self) -> None:
@@ -209,10 +209,13 @@ class Routers:
         for router in self._alive.values():
             self._drain(router)
 
-    @property
-    def attached(self) -> Collection[int]:
-        """Numbers of the workers that the router which serves has requests run by."""
-        return self._current.attached if self._current is not None else frozenset()
+    def serving(self, wanted: int) -> int:
+        """Workers of the router that accepts; 0 while they are fewer than wanted, and fewer than it has room for."""
+        router = self._current
+        if router is None or self._ending:
+            return 0
+        attached = len(router.attached)
+        return attached if attached >= min(wanted, router.order.room) else 0
 
     @property
     def busy(self) -> bool:
@@ -285,10 +288,10 @@ class Routers:
             if before is not None:
                 self._drain(before)
                 self._loop.after(before.order.grace, lambda: self._quit(before))
-            self._serving()
+            self._news()
         elif message["type"] == "attached":
-            router.attached.add(message["worker"])
-            self._serving()
+            router.attached |= {message["pid"]} & {worker.pid for worker in self._known()}
+            self._news()
         elif message["type"] == "drained":
             router.drained = True
             if not self._ending:

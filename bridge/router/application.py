@@ -47,7 +47,7 @@ class Application(Admission):
         memory: geometry and limits of shared memory.
         version: release, for the handshake.
         on_cut: called with (worker id, reason) when a worker broke the protocol and must be ended.
-        attached: called with a worker's id when it takes requests.
+        attached: called with a worker's process id when it takes requests.
         http: limits of bodies that are kept for WSGI.
 
     Attributes:
@@ -217,7 +217,7 @@ class Application(Admission):
             port.leaving = sum(self.tracking.owner(stream) == port.number for stream in self.exchanges)
         self._count()
         if port.limit:
-            self._attached(port.number)
+            self._attached(port.pid)
         self.ring(self.queue.wake())
         self.pump()
 

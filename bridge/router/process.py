@@ -150,8 +150,8 @@ class Router:
     def _on_cut(self, worker: int, reason: str) -> None:
         self._send({"type": "cut", "worker": worker, "reason": reason})
 
-    def _on_attached(self, worker: int) -> None:
-        self._send({"type": "attached", "worker": worker})
+    def _on_attached(self, pid: int) -> None:
+        self._send({"type": "attached", "pid": pid})
 
     def _send(self, message: dict[str, Any]) -> None:
         if self._ended.is_set():

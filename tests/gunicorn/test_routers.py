@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import socket
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -11,7 +12,7 @@ import pytest
 
 from bridge import config
 from bridge.gunicorn import routers
-from bridge.gunicorn.routers import Order, Routers
+from bridge.gunicorn.routers import Introduced, Order, Routers
 from bridge.ipc.status import Page
 from bridge.loop import Loop
 
@@ -50,6 +51,7 @@ def kept(monkeypatch: pytest.MonkeyPatch) -> Any:
     """The routers of a master, whose processes are fakes."""
     CHILDREN.clear()
     monkeypatch.setattr(routers, "Child", FakeChild)
+    monkeypatch.setattr(routers, "introduce", lambda *_: None)
     page, loop = Page.create(4), Loop()
     found = Routers(loop, page, list, lambda _: None, lambda: None)
     yield found
@@ -67,9 +69,20 @@ def order(grace: float) -> Order:
     return Order(config.single(config.Application("m")), (), ("router",), grace)
 
 
+def living(numbers: Iterable[int]) -> list[Introduced]:
+    """Workers as the master knows them."""
+    link: Any = None
+    return [Introduced(number, "m", 100 + number, link, lambda *_: None) for number in numbers]
+
+
 def serves(kept: Routers, child: FakeChild) -> None:
     """The router says that it accepts."""
     kept._on_message(kept._alive[child.pid], {"type": "serving"})
+
+
+def attaches(kept: Routers, child: FakeChild, pid: int) -> None:
+    """The router says that this worker has attached to it."""
+    kept._on_message(kept._alive[child.pid], {"type": "attached", "pid": pid})
 
 
 def test_the_old_router_stops_when_the_new_one_serves(kept: Routers) -> None:
@@ -106,6 +119,39 @@ def test_an_outdated_router_serves_until_the_newest_does(kept: Routers) -> None:
     assert [child.told for child in CHILDREN] == [["configure", "drain"], ["configure"]]
 
 
+def test_who_has_attached_to_the_router_that_serves(kept: Routers) -> None:
+    """Counted are those that live, at the router that accepts, and only when they are as many as it is to have."""
+    workers = living((2, 3))
+    kept._known = lambda: workers
+    kept.use(order(1))
+    for worker in workers:
+        attaches(kept, CHILDREN[0], worker.pid)
+    assert kept.serving(2) == 0, "it does not accept"
+    serves(kept, CHILDREN[0])
+    attaches(kept, CHILDREN[0], 999)
+    assert [kept.serving(wanted) for wanted in (0, 1, 2, 3, 4)] == [2, 2, 2, 0, 0]
+    kept.use(order(2))
+    serves(kept, CHILDREN[1])
+    attaches(kept, CHILDREN[1], workers[0].pid)
+    assert [kept.serving(wanted) for wanted in (1, 2)] == [1, 0]
+    kept.gone(workers[0])
+    assert kept.serving(0) == 0
+
+
+def test_a_full_router_serves_with_fewer_than_are_wanted(kept: Routers) -> None:
+    """Workers for which it has no room cannot attach to it, and are not waited for."""
+    workers = living(range(2, 7))
+    kept._known = lambda: workers
+    kept.use(order(1))
+    serves(kept, CHILDREN[0])
+    for worker in workers[:4]:
+        assert kept.serving(5) == 0
+        attaches(kept, CHILDREN[0], worker.pid)
+    assert kept.serving(5) == 4
+    kept.drain()
+    assert kept.serving(5) == 0, "the end has begun"
+
+
 def test_workers_without_a_place_at_a_full_router(kept: Routers, monkeypatch: pytest.MonkeyPatch) -> None:
     """A router is given as many workers as it has room for: it would ask for the end of the next one."""
     introduced: list[tuple[str, int]] = []
@@ -117,7 +163,7 @@ def test_workers_without_a_place_at_a_full_router(kept: Routers, monkeypatch: py
         for processes, name in ((1, "small"), (2, "large"))
     )
     kept.use(small)
-    workers = [routers.Introduced(number, "m", 100 + number, None, lambda *_: None) for number in range(2, 8)]  # type: ignore[arg-type]
+    workers = living(range(2, 8))
     kept._known = lambda: workers[:5]
     for worker in workers[:5]:
         kept.introduce(worker)
