@@ -19,6 +19,8 @@ TINY = ("chunk_size=64", "chunks=64", "item_size=256", "queue=4", "window=512", 
 NAMED = ("memfd=false",)
 JUNK = ("junk_fill=true",)
 UNSEALED = r"[^\n]*shared memory without memfd: [^\n]*\n"  #: what the operator is told then
+#: What he may be told because tests leave their requests, on a machine that is busy with other things.
+LEFT = r"[^\n]*\[warning\] 'app' gets more requests than its workers end: \d+ given up by their clients[^\n]*\n"
 
 
 @pytest.fixture(scope="module", params=[TINY + JUNK, TINY + NAMED, NAMED + JUNK], ids=["tiny", "tiny-named", "named"])
@@ -27,11 +29,11 @@ def server(request: pytest.FixtureRequest) -> Iterator[Server]:
     options = [word for setting in request.param for word in ("--set", f"memory.{setting}")]
     with Server("plain:app", "-w", "2", *options) as running:
         yield running
-        if "memfd=false" in request.param:
-            running.main.send_signal(signal.SIGTERM)
-            running.log.all()
-            running.log.rest, warnings = re.subn(UNSEALED, "", running.log.rest)
-            assert warnings
+        running.main.send_signal(signal.SIGTERM)
+        running.log.all()
+        running.log.rest = re.sub(LEFT, "", running.log.rest)
+        running.log.rest, warnings = re.subn(UNSEALED, "", running.log.rest)
+        assert bool(warnings) == ("memfd=false" in request.param)
 
 
 def test_pipelining(wire: Wire) -> None:
