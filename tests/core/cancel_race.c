@@ -11,6 +11,7 @@
 /* What the two sides note for one another, beside the structures that are tried. */
 struct notes {
     _Atomic bool over;
+    _Atomic uint64_t steps; /* of the claimant: while they go on it has a processor */
     _Atomic uint64_t held[8]; /* per slot: the stream that the claimant runs, or 0 */
     uint8_t claimed[];        /* per round: how often the claimant won */
 };
@@ -33,6 +34,7 @@ static void run(bridge_queue *queue, bridge_tracking *tracking, uint32_t index, 
     notes->held[slot] = message.stream;
     for (uint32_t spin = next_random(seed) % (message.round % 32 == 0 ? 2048 : 16); spin > 0; spin--) {
         (void)bridge_queue_length(queue);
+        notes->steps++;
     }
     notes->held[slot] = 0;
     /* Cancelled meanwhile or not: what was claimed is the claimant's to end. */
@@ -45,17 +47,22 @@ static void *work(void *argument) {
     uint32_t seed = 1;
     CHECK_SAME(bridge_tracking_open(&tracking, words, world.slots, WORKER, 0), 0);
     while (!notes->over || bridge_queue_length(&queue) > 0) {
+        notes->steps++;
         int64_t result = bridge_queue_claim(&queue, &tracking, 4);
         CHECK(result >= 0);
         for (uint32_t index = 0; index < COUNT_OF(result); index++) {
             run(&queue, &tracking, index, &seed);
         }
-        if (COUNT_OF(result) == 0) {
-            sched_yield();
-        }
     }
     close_queue(&queue);
     return argument;
+}
+
+/* Waits until the claimant is running too: on a machine that is busy otherwise it would be no race. */
+static void meet(void) {
+    uint64_t before = notes->steps;
+    while (notes->steps == before) {
+    }
 }
 
 /* Publishes one request into a slot that is free by its word, waiting for room and for the slot. */
@@ -64,7 +71,6 @@ static uint64_t publish(bridge_queue *queue, bridge_tracking *tracking, uint32_t
     int64_t stream;
     while ((stream = bridge_queue_publish(queue, tracking, slot, (const uint8_t *)&message, sizeof message)) < 0) {
         CHECK(stream == BRIDGE_FULL || stream == BRIDGE_LOST);
-        sched_yield();
     }
     uint64_t holder = notes->held[slot];
     CHECK(holder == 0 || holder == (uint64_t)stream); /* whoever held it before has let go */
@@ -103,6 +109,7 @@ static void race(bool process, uint64_t first_ticket, uint32_t rounds) {
     struct beside worker = start(process, work, NULL);
     for (uint64_t round = 0; round < rounds; round++) {
         uint32_t slot = (uint32_t)(round % used_slots);
+        meet();
         uint64_t stream = publish(&queue, &tracking, slot, round);
         CHECK_SAME(stream >> 32, ++armed[slot]); /* one generation for each use */
         won[round] = cancel(&queue, &tracking, stream, &seed);

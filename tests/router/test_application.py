@@ -40,7 +40,7 @@ def test_requests_wait_until_a_worker_is_ready(memory: config.Memory) -> None:
         worker.attach()
         await until(lambda: all(connection.complete for connection, _ in pairs))
         assert [connection.body for connection, _ in pairs] == [b"%d" % index for index in range(10)]
-        assert rig.ready == [worker.number]
+        assert rig.ready == [worker.number + 1000]
         await rig.idle()
         await rig.close()
 
