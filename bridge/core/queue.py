@@ -19,9 +19,8 @@ class Queue:
 
     Message i of the last `drain` or `claim` lies in `batch` at i * `stride`: a 32-bit length in native order, a 32-bit
     place, then the message. The next `drain`, `claim` or `recover` overwrites it. The place is 0, unless a message of
-    4 KiB or more was drained. Then only its first KiB lies there; its place is p + 1, and the whole lies in `items`,
-    from p * `item_size` + 16 on, until the next `drain`. Others could still write there: what is to be checked is in
-    front.
+    4 KiB or more was drained. Then only its first KiB lies there, and the whole in `items`, from place * `item_size` -
+    `room` on, until the next `drain`. Others could still write there: what is to be checked is in front.
 
     Args:
         memory: at least `bytes_needed` bytes, shared with the other ends.

@@ -20,7 +20,6 @@ Handler: TypeAlias = Callable[[int, int, int, int, int, int, list[tuple[int, int
 Look: TypeAlias = Callable[[int, int, int, int, memoryview], bool]
 _RECORD = Struct("<II" + HEADER.format.removeprefix("<"))  #: what the queue puts in front of a message, then the header
 _PREFIX = 8
-_CELL = 16  #: bytes in front of a message that is read in its item
 _FIXED = HEADER.size
 _BEHIND = _PREFIX + HEADER.size
 
@@ -60,7 +59,7 @@ def dispatch(queue: Queue, count: int, handle: Handler, look: Look | None = None
             raise RemoteProtocolError(f"a message of {length} bytes announces {inline} bytes")
         if place:
             held = True
-            start += (place - 1) * queue.item_size + _CELL - at - _PREFIX
+            start += place * queue.item_size - queue.room - at - _PREFIX
             data = queue.items[start : start + inline]
             if pieces or look is None or not look(stream, kind, flags, size, data):
                 handle(stream, kind, flags, size, number, head, descriptors, bytes(data))
