@@ -88,7 +88,8 @@ class RouterKeeper(Supervised):
             self._owner.router_has_news()
         elif message["type"] == "attached":
             for member in self._owner.members():
-                member.attached = member.attached or member.pid == message["pid"]
+                if member.pid == message["pid"]:
+                    member.attached = True
             self._owner.router_has_news()
         elif message["type"] == "drained":
             self._owner.router_drained()
