@@ -48,16 +48,21 @@ def test_announcement_names_the_real_address(server: Running) -> None:
     assert "with 2 workers" in server.log()
 
 
+def serves_when_all_may_attach(server: Running) -> None:
+    """It has not said that it serves, and does as soon as nobody is kept from the router."""
+    server.send(signal.SIGHUP)
+    wait_for(lambda: "reloaded" in server.log(), "main has heard of two that are ready, and of all before that")
+    assert "serves" not in server.log()
+    (server.place / "strange").unlink()
+    wait_for(lambda: "serves m on" in server.log())
+
+
 def test_it_serves_when_the_router_has_the_workers(server: Running) -> None:
     """Who reads that it serves finds a router that knows what its applications are; not before is it said."""
     (server.place / "strange").touch()
     server.start()
     wait_for(lambda: len(server.pids("ready")) == 2)
-    server.send(signal.SIGHUP)
-    wait_for(lambda: "reloaded" in server.log(), "main has heard of two that are ready")
-    assert "serves" not in server.log()
-    (server.place / "strange").unlink()
-    wait_for(lambda: "serves m on" in server.log())
+    serves_when_all_may_attach(server)
 
 
 def test_a_router_that_dies_takes_its_workers_along(server: Running) -> None:
@@ -69,11 +74,7 @@ def test_a_router_that_dies_takes_its_workers_along(server: Running) -> None:
     (server.place / "strange").write_text("3")
     os.kill(server.routers()[0], signal.SIGKILL)
     wait_for(lambda: "router attached 3" in server.events())
-    server.send(signal.SIGHUP)
-    wait_for(lambda: "reloaded" in server.log(), "main has heard of all that was said before")
-    assert "serves" not in server.log()
-    (server.place / "strange").unlink()
-    wait_for(lambda: "serves m on" in server.log())
+    serves_when_all_may_attach(server)
 
 
 def test_children_do_not_see_what_is_for_main(server: Running) -> None:

@@ -68,6 +68,15 @@ def open_one(side: RouterSide) -> int:
     return stream
 
 
+async def opened(side: RouterSide, router: Attached, openings: Openings) -> tuple[int, TunnelStream]:
+    """The number and the worker's side of a WebSocket that is the only one."""
+    stream = open_one(side)
+    router.turn()
+    await look(lambda: openings.streams)
+    (tunnel,) = openings.streams
+    return stream, tunnel
+
+
 def tell(side: RouterSide, stream: int, kind: int, flags: int = 0, data: bytes = b"", size: int = 0) -> None:
     """Send the worker a message."""
     side.port.send(HEADER.pack(stream, kind, flags, 0, len(data), size, 0, 0) + data)
@@ -129,16 +138,14 @@ def test_bytes_both_ways() -> None:
     openings = Openings()
 
     async def test(side: RouterSide, router: Attached) -> None:
-        stream = open_one(side)
-        router.turn()
-        await look(lambda: openings.streams)
+        stream, tunnel = await opened(side, router, openings)
         tell(side, stream, BODY, 0, b"a" * 400)
         tell(side, stream, BODY, 0, b"b" * 100)
         tell(side, stream, BODY, LAST, b"c")
         await look(lambda: len(openings.events) == 3)
         assert openings.events == [b"a" * 400, b"b" * 100, b"c"]
-        assert openings.streams[0].ended
-        openings.streams[0].send(b"bye", last=True)
+        assert tunnel.ended
+        tunnel.send(b"bye", last=True)
         sent = [(message.kind, message.flags & LAST, message.size, message.payload) for message in side.drain()]
         assert sent == [(RESPONSE, 0, UNKNOWN, b""), (WANT, 0, 500, b""), (DATA, LAST, 0, b"bye")]
         assert side.tracking.state(stream) == State.DONE
@@ -151,10 +158,7 @@ def test_credit_rides_along() -> None:
     openings = Openings()
 
     async def test(side: RouterSide, router: Attached) -> None:
-        stream = open_one(side)
-        router.turn()
-        await look(lambda: openings.streams)
-        tunnel = openings.streams[0]
+        stream, tunnel = await opened(side, router, openings)
         tell(side, stream, BODY, 0, b"a" * 300)
         await look(lambda: openings.events)
         assert tunnel.send(b"b" * 200, last=False)
@@ -176,10 +180,7 @@ def test_long_frames_are_rung_for_once() -> None:
     openings.window = 1 << 20
 
     async def test(side: RouterSide, router: Attached) -> None:
-        open_one(side)
-        router.turn()
-        await look(lambda: openings.streams)
-        tunnel = openings.streams[0]
+        _, tunnel = await opened(side, router, openings)
         side.drain()
         assert side.port.incoming.doze(WAITER)
         bell = heard(side.port.bell)
@@ -225,9 +226,7 @@ def test_long_reads_make_room_at_once() -> None:
     openings.window = 1 << 20
 
     async def test(side: RouterSide, router: Attached) -> None:
-        stream = open_one(side)
-        router.turn()
-        await look(lambda: openings.streams)
+        stream, _ = await opened(side, router, openings)
         for _ in range(4):
             tell(side, stream, BODY, 0, bytes(5000))
         router.turn()
@@ -246,10 +245,7 @@ def test_long_reads_of_a_client(*, eager: bool) -> None:
     openings.window = 1 << 20
 
     async def test(side: RouterSide, router: Attached) -> None:
-        stream = open_one(side)
-        router.turn()
-        await look(lambda: openings.streams)
-        (tunnel,) = openings.streams
+        stream, tunnel = await opened(side, router, openings)
         tunnel.eager = eager
         assert tunnel.send(bytes(600), last=False)
         sent = [bytes([number]) * size for number, size in enumerate((10, 5000, 6000, 20, 7000))]
@@ -272,10 +268,7 @@ def test_what_waits_gives_no_credit() -> None:
     openings = Openings()
 
     async def test(side: RouterSide, router: Attached) -> None:
-        stream = open_one(side)
-        router.turn()
-        await look(lambda: openings.streams)
-        tunnel = openings.streams[0]
+        stream, tunnel = await opened(side, router, openings)
         tunnel.eager = False
         for _ in range(10):
             tell(side, stream, BODY, 0, b"x" * 100)
