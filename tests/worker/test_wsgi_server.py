@@ -177,6 +177,7 @@ def test_a_thread_that_fails(worker: Worker, monkeypatch: pytest.MonkeyPatch, ca
         until(side.attached)
         side.publish()
         assert worker.began.acquire(timeout=PATIENCE)
+        until(lambda: side.sleeping() == 1)  # the other thread would take the next request as it is used to
         monkeypatch.setattr(Seat, "next", fail)
         side.publish()
         assert [worker.heard()["type"], worker.heard()["type"]] == ["ready", "draining"]
