@@ -12,8 +12,9 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from mmap import mmap
 
-from bridge.core import FULL, Queue
+from bridge.core import COUNT, FULL, STARVED, Queue
 from bridge.errors import RemoteProtocolError
+from bridge.ipc.dispatcher import Handler, Look, dispatch
 from bridge.ipc.doorbell import Doorbell
 from bridge.ipc.inbox import Inbox
 from bridge.ipc.link import Link
@@ -158,6 +159,30 @@ class Port:
             if ring:
                 self.peer_bell.ring()
         return self.outbox.clear or (self.outbox.advance() and not backlog)
+
+    def take(self, limit: int, handle: Handler, look: Look | None = None) -> int:
+        """Handle up to `limit` messages of the other side, and ring it if it waits for the room that this has made.
+
+        Args:
+            limit: most messages.
+            handle: takes them.
+            look: see `dispatch`.
+
+        Returns:
+            How many there were.
+
+        Raises:
+            RemoteProtocolError: the queue or a message is not what the other side should write.
+        """
+        queue = self.incoming
+        result = queue.drain(limit)
+        if result & STARVED:
+            self.peer_bell.ring()
+        count = result & COUNT
+        # Long messages lie in the queue until they have been handled; their room is not to wait for the next batch.
+        if count and dispatch(queue, count, handle, look) and queue.drain(0) & STARVED:
+            self.peer_bell.ring()
+        return count
 
     def close(self) -> None:
         """Close every descriptor of this end; the mappings go with their last view."""

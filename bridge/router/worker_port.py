@@ -10,7 +10,7 @@ from __future__ import annotations
 import weakref
 from typing import Any, Protocol
 
-from bridge.core import FULL, Draft
+from bridge.core import COUNT, FULL, Draft
 from bridge.errors import RemoteProtocolError
 from bridge.ipc.dispatcher import dispatch
 from bridge.ipc.doorbell import Doorbell
@@ -19,8 +19,6 @@ from bridge.ipc.port import ROUTER, WAITER, Port
 from bridge.router.worker_link import Owner, WorkerLink
 
 BATCH = 64  #: messages taken from a worker before other work of the loop gets its turn
-_COUNT = 0xFFFF
-_STARVED = 1 << 16
 
 
 class Answered(Protocol):
@@ -91,18 +89,11 @@ class WorkerPort(WorkerLink):
 
     def take_batch(self) -> int:
         """Handle one batch of messages; returns how many there were."""
-        queue = self.port.incoming
         try:
-            result = queue.drain(BATCH)
-            if result & _STARVED:
-                self.port.peer_bell.ring()
-            count = result & _COUNT
-            if count and dispatch(queue, count, self._handle, self._pass_on) and queue.drain(0) & _STARVED:
-                self.port.peer_bell.ring()
+            return self.port.take(BATCH, self._handle, self._pass_on)
         except RemoteProtocolError as error:
             self.application.cut(self, str(error))
             return 0
-        return count
 
     def doze(self) -> bool:
         """Ask to be rung for the next message; False = there is one already."""
@@ -123,7 +114,7 @@ class WorkerPort(WorkerLink):
             queue.recover(self.number)  # what a thread was writing holds up what others have published behind it
             # Not until it is empty: whoever closed his link and lives on could go on publishing.
             left = queue.length() + BATCH
-            while left > 0 and (count := queue.drain(BATCH) & _COUNT):
+            while left > 0 and (count := queue.drain(BATCH) & COUNT):
                 dispatch(queue, count, self._handle)
                 left -= count
         except RemoteProtocolError as error:

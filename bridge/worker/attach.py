@@ -138,13 +138,7 @@ class Attached:
             self.resume()  # the question for the segment may be among what waits for room
             self._leave_it()
             return 0
-        incoming = self.port.incoming
-        result = incoming.drain(BATCH)
-        found = result & COUNT
-        if result & STARVED:
-            self.port.peer_bell.ring()
-        if found and dispatch(incoming, found, self._on_message, self._look) and incoming.drain(0) & STARVED:
-            self.port.peer_bell.ring()  # there is room again before the application runs
+        found = self.port.take(BATCH, self._on_message, self._look)
         if self._blocked or self._short or not self.port.clear:
             self.resume()
         room = self._limit - len(self.streams) - len(self._headless) + self._tunnels

@@ -15,9 +15,9 @@ import threading
 from collections.abc import Callable, Iterator
 from typing import Protocol
 
-from bridge.core import BATCH, COUNT, STARVED
+from bridge.core import BATCH
 from bridge.errors import FilesLost, LinkFull, PeerLost, RemoteProtocolError, StreamCancelled
-from bridge.ipc.dispatcher import deliver, dispatch
+from bridge.ipc.dispatcher import deliver
 from bridge.ipc.doorbell import Doorbell
 from bridge.ipc.handshake import Attachment, Handles, attached
 from bridge.ipc.link import close_all, decode
@@ -92,17 +92,10 @@ class ThreadRouter:
 
     def on_bell(self) -> None:
         """The router has put something into an empty queue, made room in a full one, or freed memory."""
-        incoming = self.port.incoming
         self.port.bell.hush()
         try:
-            while True:
-                result = incoming.drain(BATCH)
-                if result & STARVED:
-                    self.port.peer_bell.ring()
-                if result & COUNT:
-                    dispatch(incoming, result & COUNT, self._on_message)
-                elif incoming.doze(WAITER):
-                    break
+            while self.port.take(BATCH, self._on_message) or not self.port.incoming.doze(WAITER):
+                pass
         except PeerLost:
             self.failed = True
         except (RemoteProtocolError, OSError) as error:
