@@ -65,8 +65,8 @@ class Server:
             os._exit(7)
         while self.asked("stuck") and not self.told:
             time.sleep(0.01)
+        self.note("ready")  # before main is told: what follows from that is not to be seen earlier
         self.control.send({"type": "ready"})
-        self.note("ready")
         if self.asked("talkative"):
             self.control.send({"type": "ready"})
         while self.asked("frozen") and os.getppid() != 1:  # an orphan would stand there for ever
