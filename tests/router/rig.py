@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 from collections.abc import Awaitable, Callable
-from typing import Any
+from typing import Any, cast
 
 import uvloop
 
@@ -19,6 +19,7 @@ from bridge.router.framing import PLAIN, Framing
 from bridge.worker.attach import Attached
 from bridge.worker.stream import WorkerStream
 from bridge.worker.tunnel import TunnelStream
+from tests.clocked import Clocked
 
 PEER = b"192.0.2.7\x004711\x00192.0.2.1\x0080\n"
 HEAD = b"GET / HTTP/1.1\r\nHost: a\r\n\r\n"
@@ -248,9 +249,14 @@ class Rig:
             self.ready.append,
             http,
         )
+        self.clock = Clocked(self.application.loop)
         self.workers: list[Worker] = []
         self.segments: list[Any] = []
         self.over: list[Exchange] = []
+
+    def by_hand(self) -> None:
+        """From now on the application's time is that of `clock`, which the test turns."""
+        self.application.loop = cast("asyncio.AbstractEventLoop", self.clock)
 
     def worker(self, body: Body | None = None, *, number: int = 0, limit: int = 100, attach: bool = True) -> Worker:
         """A new worker; with `body` each of its streams is run by it."""

@@ -43,13 +43,16 @@ def test_no_worker_that_looks_in_time() -> None:
     """A published request that a busy worker does not take is refused as well, and never runs."""
 
     async def test() -> None:
-        rig = Rig(queue_timeout=0.05)
+        rig = Rig(queue_timeout=10)
+        rig.by_hand()
         worker = rig.worker(limit=1)
         running, _ = rig.request()
         await until(lambda: worker.streams)
         ahead, _ = rig.request()
         assert not rig.application.waiting
-        await until(lambda: ahead.ended)
+        rig.clock.advance(9)
+        assert not ahead.ended
+        rig.clock.advance(3)
         assert ahead.refused == (503, 1)
         assert not running.ended
         reply(worker.streams[0])
@@ -67,11 +70,12 @@ def test_short_requests_overtake_long_ones() -> None:
 
     async def test() -> None:
         rig = Rig()
+        rig.by_hand()
         worker = rig.worker(limit=1)
         heads = [b"GET /long?%d HTTP/1.1\r\nHost: t\r\n\r\n" % number for number in range(5)]
         running, *waiting = [rig.request(head=head) for head in heads[:4]]
         await until(lambda: worker.streams)
-        await asyncio.sleep(3 * LONG)  # it runs so long
+        rig.clock.advance(3 * LONG)  # it runs so long
         reply(worker.streams.pop())
         await until(lambda: running[0].complete)
         assert rig.application.expected.of(b"GET /long") >= LONG
@@ -98,10 +102,11 @@ def test_waiting_is_not_running() -> None:
 
     async def test() -> None:
         rig = Rig()
+        rig.by_hand()
         worker = rig.worker(limit=1)
         pairs = [rig.request(head=b"GET /long HTTP/1.1\r\nHost: t\r\n\r\n"), *(rig.request() for _ in range(9))]
         await until(lambda: worker.streams)
-        await asyncio.sleep(3 * LONG)
+        rig.clock.advance(3 * LONG)
         await answer_all(pairs, worker)
         assert rig.application.expected.of(b"GET /long") >= LONG
         assert rig.application.expected.of(pairs[1][1].purpose()) == 0
@@ -116,10 +121,11 @@ def test_a_run_that_was_cut_short_says_nothing() -> None:
 
     async def test() -> None:
         rig = Rig()
+        rig.by_hand()
         worker = rig.worker(limit=1)
         (_, left), *pairs = [rig.request() for _ in range(4)]
         await until(lambda: worker.streams)
-        await asyncio.sleep(3 * LONG)
+        rig.clock.advance(3 * LONG)
         left.client_gone()
         await until(lambda: worker.streams[0].cancelled)
         worker.streams.pop().finished()
@@ -152,12 +158,13 @@ def test_little_lies_ready_where_some_are_overtaken() -> None:
 
     async def test() -> None:
         rig = Rig()
+        rig.by_hand()
         workers = [rig.worker(limit=1) for _ in range(2)]
         await until(lambda: len(rig.ready) == 2)
         pairs = [rig.request() for _ in range(8)]
         await until(lambda: all(worker.streams for worker in workers))
         assert len(rig.application.exchanges) == 4
-        await asyncio.sleep(3 * LONG)
+        rig.clock.advance(3 * LONG)
         for worker in workers:
             reply(worker.streams.pop())
         await until(lambda: all(worker.streams for worker in workers))
@@ -235,7 +242,7 @@ def test_a_loop_that_computes() -> None:
     """What an ASGI worker does not claim is not published to it: it waits in the line, and goes on when it does."""
 
     async def test() -> None:
-        rig = Rig(queue_timeout=1.0)
+        rig = Rig(queue_timeout=60)
         application = rig.application
         worker = rig.worker(limit=100)
         await until(lambda: rig.ready)

@@ -7,10 +7,10 @@ import pytest
 from bridge import config
 from bridge.ipc.message import UNKNOWN
 from bridge.router.framing import Framing
-from tests.router.rig import TINY, Rig, pattern, run, until, upload
+from tests.router.rig import TINY, Rig, pattern, run, settle, until, upload
 
-SOON = config.Limits(run_timeout=0.05)
-SILENCE = config.Limits(timeout=0.05)
+SOON = config.Limits(run_timeout=10)
+SILENCE = config.Limits(timeout=10)
 
 
 @pytest.mark.parametrize("limits", [SOON, SILENCE])
@@ -19,9 +19,13 @@ def test_no_answer_in_time(limits: config.Limits, caplog: pytest.LogCaptureFixtu
 
     async def test() -> None:
         rig = Rig(limits=limits)
+        rig.by_hand()
         worker = rig.worker()
         connection, exchange = rig.request()
-        await until(lambda: connection.ended)
+        await until(lambda: worker.streams)
+        rig.clock.advance(9)
+        assert not connection.ended
+        rig.clock.advance(3)
         assert connection.refused == (504, None)
         assert exchange.status == 504
         tally = rig.application.tally
@@ -44,11 +48,13 @@ def test_no_end_in_time(limits: config.Limits) -> None:
 
     async def test() -> None:
         rig = Rig(limits=limits)
+        rig.by_hand()
         worker = rig.worker()
         connection, exchange = rig.request()
         await until(lambda: worker.streams)
         worker.streams[0].respond(200, b"", UNKNOWN, 0, b"some", False)
-        await until(lambda: connection.ended)
+        await until(lambda: connection.body)
+        rig.clock.advance(12)
         assert connection.aborted
         assert (connection.status, connection.body) == (200, b"some")
         assert exchange.status == 200
@@ -65,17 +71,21 @@ def test_a_client_that_takes_its_time() -> None:
 
     async def test() -> None:
         rig = Rig(limits=SILENCE)
+        rig.by_hand()
         worker = rig.worker()
         connection, _ = rig.request()
         connection.stalled = True
         other, _ = rig.request()
         await until(lambda: len(worker.streams) == 2)
         worker.streams[0].respond(200, b"", UNKNOWN, 0, b"some", False)
-        await until(lambda: other.ended)
+        await until(lambda: connection.body)
+        rig.clock.advance(30)
+        assert other.ended
         assert not connection.ended
         connection.stalled = False
         connection.take()
-        await until(lambda: connection.aborted)
+        rig.clock.advance(12)
+        assert connection.aborted
         for stream in worker.streams:
             stream.finished()
         await rig.idle()
@@ -89,6 +99,7 @@ def test_a_client_that_uploads_slowly() -> None:
 
     async def test() -> None:
         rig = Rig(limits=SILENCE)
+        rig.by_hand()
         worker = rig.worker()
         await until(lambda: rig.ready)
         body = pattern(1000)
@@ -97,11 +108,13 @@ def test_a_client_that_uploads_slowly() -> None:
         assert worker.streams[0].take() == body[:500]
         other, _ = rig.request()
         reading = rig.application.loop.create_task(worker.streams[0].readable())
-        await until(lambda: other.ended)
+        await settle()
+        rig.clock.advance(30)
+        assert other.ended
         assert not connection.ended
         upload(connection, exchange, body, 500)
         await reading
-        await until(lambda: connection.ended)
+        rig.clock.advance(12)
         assert connection.refused == (504, None)
         for stream in worker.streams:
             stream.finished()

@@ -262,12 +262,13 @@ def test_it_is_no_request_any_more() -> None:
     """A tunnel takes no place of a request, has no deadline, and is counted for itself."""
 
     async def test() -> None:
-        rig = WebSockets(limits=config.Limits(run_timeout=0.05, timeout=0.05), queue_timeout=0.05)
+        rig = WebSockets(limits=config.Limits(run_timeout=10, timeout=10), queue_timeout=10)
+        rig.by_hand()
         client, stream = await rig.open(rig.worker())
         application = rig.application
         assert not application.exchanges
         assert list(application.tunnels) == [stream._stream]
-        await asyncio.sleep(0.2)
+        rig.clock.advance(60)
         client.writer.write(b"x")
         await until(lambda: stream.take() == b"x")
         await rig.end(client, stream)

@@ -238,12 +238,15 @@ def test_the_server_leaves(answers: bool) -> None:
         await turn()
         assert events
         assert not client.over
+        client.clock.advance(9)
+        assert not client.aborted
         if answers:
             client.say(closing(1012))
+        client.clock.advance(3)
         await client.ends()
         assert client.aborted != answers
 
-    talk(target, script, close_timeout=0.1)
+    talk(target, script, by_hand=True, close_timeout=10)
     assert events == [{"type": "websocket.disconnect", "code": 1012, "reason": "the server restarts"}]
 
 

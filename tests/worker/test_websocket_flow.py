@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import time
 from collections.abc import Callable
 from types import SimpleNamespace as Namespace
 from typing import Any
@@ -175,20 +174,24 @@ def test_a_silent_client_is_pinged() -> None:
 
     async def script(client: Client) -> None:
         await client.is_accepted()
-        begun = time.monotonic()
-        assert await client.hears() == (PING, b"")
-        assert time.monotonic() - begun >= 0.1
-        client.say(frame(PONG))
-        while time.monotonic() - begun < 0.4:
-            client.say(frame(TEXT, b"x"))
-            await asyncio.sleep(0.01)
+        client.clock.advance(9)
         assert not client.sent
+        client.clock.advance(3)
+        assert await client.hears() == (PING, b"")
+        client.say(frame(PONG))
+        for _ in range(40):
+            client.say(frame(TEXT, b"x"))
+            await turn()
+            client.clock.advance(1)
+        assert not client.sent
+        client.clock.advance(12)
         assert await client.hears() == (PING, b"")
         assert client.stream.sink._pings == 1  # type: ignore[attr-defined]
+        client.clock.advance(10)
         assert await client.hears() == (PING, b"")
         client.say(closing(1000))
 
-    talk(recorder, script, keepalive_interval=0.1, read_timeout=0)
+    talk(recorder, script, by_hand=True, keepalive_interval=10, read_timeout=0)
     assert set(recorder.messages) == {"x"}
 
 
@@ -198,11 +201,14 @@ def test_a_client_that_stays_silent_is_given_up() -> None:
 
     async def script(client: Client) -> None:
         await client.is_accepted()
+        client.clock.advance(12)
         assert await client.hears() == (PING, b"")
+        assert not client.over
+        client.clock.advance(10)
         assert await client.hears_close() == (1011, "no sign of life")
         assert client.over
 
-    talk(recorder, script, keepalive_interval=0.1, read_timeout=0.2)
+    talk(recorder, script, by_hand=True, keepalive_interval=10, read_timeout=20)
     assert recorder.end == (1006, "")
 
 
@@ -212,14 +218,14 @@ def test_who_takes_what_is_sent_lives() -> None:
 
     async def script(client: Client) -> None:
         await client.is_accepted()
-        begun = time.monotonic()
-        while time.monotonic() - begun < 0.3:
+        for _ in range(40):
             client.stream.acknowledged(0)
-            await asyncio.sleep(0.01)
+            await turn()
+            client.clock.advance(1)
         assert not client.over
         client.say(closing(1000))
 
-    talk(recorder, script, keepalive_interval=0, read_timeout=0.1)
+    talk(recorder, script, by_hand=True, keepalive_interval=0, read_timeout=10)
     assert recorder.end == (1000, "")
 
 
@@ -230,13 +236,15 @@ def test_who_is_not_read_is_not_silent() -> None:
     async def script(client: Client) -> None:
         await client.is_accepted()
         client.say(*[frame(TEXT, b"x")] * 5)
-        await asyncio.sleep(0.3)
+        client.clock.advance(40)
         assert not client.over
         idle.go_on.set()
+        await turn()
+        client.clock.advance(12)
         await client.ends()
         assert (await client.hears_close())[0] == 1011
 
-    talk(idle, script, keepalive_interval=0, read_timeout=0.1, max_queue=2)
+    talk(idle, script, by_hand=True, keepalive_interval=0, read_timeout=10, max_queue=2)
     assert len(idle.messages) == 5
 
 
@@ -245,11 +253,11 @@ def test_nothing_is_looked_at_when_it_is_off() -> None:
 
     async def script(client: Client) -> None:
         await client.is_accepted()
-        await asyncio.sleep(0.15)
+        client.clock.advance(3600)
         assert not client.sent
         client.say(closing(1000))
 
-    talk(echo, script, keepalive_interval=0, read_timeout=0, close_timeout=0.1)
+    talk(echo, script, by_hand=True, keepalive_interval=0, read_timeout=0)
 
 
 def test_a_client_that_does_not_read_is_not_pinged() -> None:
@@ -258,13 +266,13 @@ def test_a_client_that_does_not_read_is_not_pinged() -> None:
     async def script(client: Client) -> None:
         await client.is_accepted()
         client.full = True
-        while client.stream.sink._pings < 2:  # type: ignore[attr-defined]  # noqa: ASYNC110 - nobody tells
-            await asyncio.sleep(0.01)
+        client.clock.advance(22)
+        assert client.stream.sink._pings == 2  # type: ignore[attr-defined]
         assert not client.sent
         client.full = False
         client.say(closing(1000))
 
-    talk(echo, script, keepalive_interval=0.05, read_timeout=0)
+    talk(echo, script, by_hand=True, keepalive_interval=10, read_timeout=0)
 
 
 def test_a_closing_handshake_behind_messages_that_nobody_wants() -> None:

@@ -6,7 +6,7 @@ import asyncio
 import logging
 import struct
 from collections.abc import Awaitable, Callable
-from typing import Any
+from typing import Any, cast
 
 import uvloop
 
@@ -21,6 +21,7 @@ from bridge.worker.stream import WorkerStream
 from bridge.worker.tunnel import Tunnels, TunnelStream
 from bridge.worker.types import Message, Receive, Scope, Send, Target
 from bridge.worker.websocket import WebSockets
+from tests.clocked import Clocked
 from tests.worker.fake_stream import PEER
 
 STREAM = 7 << 32 | 5
@@ -64,6 +65,7 @@ class Client:
 
     def __init__(self, window: int, room: int) -> None:
         self.loop = asyncio.get_running_loop()
+        self.clock = Clocked(self.loop)
         self.segment = Segment.create(2, 1024, 16, 2)  # most tests put nothing into it
         self.window = window
         self.room = room
@@ -234,20 +236,29 @@ def talk(
     window: int = 65536,
     room: int = 1 << 24,
     grace: float | None = None,
+    by_hand: bool = False,
     **settings: Any,
 ) -> Client:
-    """Run one WebSocket of `target` to its end, with a client that does what `script` says."""
+    """Run one WebSocket of `target` to its end, with a client that does what `script` says.
+
+    `by_hand`: its deadlines are those of `client.clock`, which the script turns.
+    """
 
     async def main() -> Client:
         loop = asyncio.get_running_loop()
         app = AsgiApplication(target, ScopeBuilder(), loop, logging.getLogger("bridge"), grace)
-        sockets = WebSockets(app, config.WebSocket(**({"window": window} | settings)), loop)
         client = Client(window, room)
+        clock = cast("asyncio.AbstractEventLoop", client.clock) if by_hand else loop
+        sockets = WebSockets(app, config.WebSocket(**({"window": window} | settings)), clock)
         client.app, client.sockets = app, sockets
         client.stream = TunnelStream(Tunnels(client, window), STREAM, UPGRADE, PEER + (head or request()))  # type: ignore[arg-type]
         sockets.start(client.stream)
         assert len(app.tasks) == 1
-        await script(client)
+        try:
+            await script(client)
+        except BaseException:
+            client.vanish()  # nobody waits for its close frame, or for a clock that stands
+            raise
         while app.tasks:
             await asyncio.wait(set(app.tasks))
         assert client.finishes == 1
