@@ -46,7 +46,11 @@ class Clocked:
 
     def call_later(self, seconds: float, callback: Callable[..., object], *arguments: Any) -> Timer:
         """As a loop's."""
-        timer = Timer(self._now + seconds, partial(callback, *arguments))
+        return self.call_at(self._now + seconds, callback, *arguments)
+
+    def call_at(self, when: float, callback: Callable[..., object], *arguments: Any) -> Timer:
+        """As a loop's."""
+        timer = Timer(when, partial(callback, *arguments))
         self._timers.append(timer)
         return timer
 

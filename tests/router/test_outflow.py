@@ -8,12 +8,14 @@ import gc
 import os
 import threading
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
 from bridge.router import outflow as module
 from bridge.router.outflow import COPIED
+from tests.clocked import Clocked
 from tests.router.flows import Flow, Sink
 from tests.router.rig import pattern, run, until
 from tests.router.test_disk import opened
@@ -130,18 +132,17 @@ def test_a_client_that_catches_up_in_time(tmp_path: Path) -> None:
 
 def test_a_client_that_falls_behind_often_but_never_for_long(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The time that counts is that of what waits now, however long the response has been going on."""
-    monkeypatch.setattr(module, "PATIENCE", 0.1)
 
     async def test() -> None:
+        clock = Clocked(asyncio.get_running_loop())
+        monkeypatch.setattr(module, "asyncio", SimpleNamespace(get_running_loop=lambda: clock))
         sink = Sink(10)
         flow = Flow(sink, tmp_path)
-        loop = asyncio.get_running_loop()
-        end = loop.time() + 0.35
         body = pattern(200_000)
-        while loop.time() < end:
+        for _ in range(20):
             flow.push(body)
             assert not flow.outflow.clear
-            await asyncio.sleep(0.005)
+            clock.advance(0.9 * module.PATIENCE)
             sink.take()
             sink.quota = 10
         assert flow.outflow._spool is None
