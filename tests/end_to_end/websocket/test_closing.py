@@ -2,23 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-
 import pytest
 
 from tests.end_to_end.server import Server
 from tests.end_to_end.websocket.client import NO_CODE, Client, connect
 from tests.end_to_end.websocket.frames import CLOSE, PING, PONG, TEXT, Frame, close, fragments, frame, text
-
-CLOSE_TIMEOUT = 0.5  #: seconds
-
-
-@pytest.fixture(scope="module")
-def server() -> Iterator[Server]:
-    """A server that does not wait long for the other half of a closing handshake."""
-    with Server("sockets:app", "--set", f"http.websocket.close_timeout={CLOSE_TIMEOUT}") as running:
-        yield running
-
 
 VALID = [1000, 1001, 1002, 1003, 1007, 1008, 1009, 1010, 1011, 1012, 1013, 1014, 3000, 3999, 4000, 4999]
 INVALID = [0, 1, 999, 1004, 1005, 1006, 1015, 1016, 1100, 2000, 2999, 5000, 65535]
@@ -138,14 +126,20 @@ def test_both_at_once(server: Server) -> None:
     server.log.take(r"both: left (1001|4000) [^\n]*\n")
 
 
-@pytest.mark.parametrize("finish", [False, True], ids=["silent", "FIN"])
-def test_a_client_that_does_not_answer(server: Server, *, finish: bool) -> None:
-    """The server waits for the client's close frame for its close timeout; a FIN is enough as well."""
+def test_a_client_that_does_not_answer() -> None:
+    """The server waits for the client's close frame for its close timeout."""
+    with Server("sockets:app", "--set", "http.websocket.close_timeout=0.5") as server:
+        with connect(server, "/end?name=unanswered") as client:
+            assert client.closing()[0] == 1000
+            assert client.rest() == b""
+        server.log.take(r"unanswered: left \d+ [^\n]*\n")
+
+
+def test_a_client_that_answers_with_its_end(server: Server) -> None:
+    """A FIN is enough as well."""
     with connect(server, "/end?name=unanswered") as client:
         assert client.closing()[0] == 1000
-        if finish:
-            client.finish()
-        assert client.rest() == b""
+        assert client.finish().rest() == b""
     server.log.take(r"unanswered: left \d+ [^\n]*\n")
 
 

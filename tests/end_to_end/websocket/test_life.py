@@ -92,11 +92,15 @@ def test_clients_that_vanish() -> None:
 
 def test_a_worker_that_is_killed() -> None:
     """Its WebSockets end with FIN; those of its sibling live on, and new ones find a worker."""
-    with Server("sockets:app", "-w", "2") as server, many(server, 40) as clients:
-        workers = {pid for _, pid in clients}
-        assert workers == set(server.workers)
-        victim = min(workers)
-        assert 8 <= sum(pid == victim for _, pid in clients) <= 32  # they are spread over both
+    with Server("sockets:app", "-w", "2") as server, contextlib.ExitStack() as stack:
+        clients: list[tuple[Client, int]] = []
+
+        def spread() -> bool:
+            clients.extend(stack.enter_context(many(server, 40)))
+            return all(sum(pid == worker for _, pid in clients) >= 8 for worker in server.workers)
+
+        until(spread, "both have some")
+        victim = min(server.workers)
         os.kill(victim, signal.SIGSTOP)
         for client, pid in clients:
             if pid == victim:
@@ -228,5 +232,5 @@ def test_keep_alive() -> None:
             while (last := mute.frame()).opcode == PING:
                 pass
             assert last.opcode == CLOSE
-            assert polite.send(text("still here")).message() == "still here"
+            assert polite.send(text("still here")).answered() == "still here"
         server.log.take(r"mute: left \d+ [^\n]*\n")

@@ -73,8 +73,8 @@ def test_a_worker_that_dies_first() -> None:
 
 def test_deadlines() -> None:
     """`run_timeout` ends a handshake that is not answered with 504, and no WebSocket that is open."""
-    settings = [f"application.limits.{one}" for one in ("run_timeout=1", "timeout=1", "cancel_grace=0.1")]
-    settings += [f"http.{one}" for one in ("header_read_timeout=1", "body_read_timeout=1", "idle_timeout=1")]
+    settings = [f"application.limits.{one}" for one in ("run_timeout=2", "timeout=2", "cancel_grace=0.1")]
+    settings += [f"http.{one}" for one in ("header_read_timeout=2", "body_read_timeout=2", "idle_timeout=2")]
     settings += [f"http.websocket.{one}" for one in ("keepalive_interval=0.5", "read_timeout=20")]
     with Server("sockets:app", *(word for one in settings for word in ("--set", one))) as server:
         with connect(server) as client:
@@ -86,7 +86,7 @@ def test_deadlines() -> None:
                 ping = client.frame()
                 assert ping.opcode == PING
                 client.send(frame(PONG, ping.payload))
-            assert client.send(text("still here")).message() == "still here"
+            assert client.send(text("still here")).answered() == "still here"
         server.log.take(r"[^\n]*\[warning\] [^\n]*\(504\)[^\n]*\n")
 
 
