@@ -77,12 +77,12 @@ def test_a_broken_application_is_said_once_and_tried_again(pair: Pair) -> None:
 
 @pytest.mark.parametrize(
     ("behaviour", "words"),
-    [("dead", "ended while starting: exit status 7"), ("stuck", "it was not ready after 0.3 seconds")],
+    [("dead", "ended while starting: exit status 7"), ("stuck", "it was not ready after 1 seconds")],
 )
 def test_a_worker_that_does_not_come_up(pair: Pair, behaviour: str, words: str) -> None:
     """Workers that die or hang while starting end nothing but themselves."""
     (pair.bad.place / behaviour).touch()
-    pair.start(start_timeout=0.3)
+    pair.start(start_timeout=1)
     pair.heard("application 'bad': worker 258 (pid ")  # the ids of the first application end below
     pair.heard(words)
     pair.told("broken bad True")

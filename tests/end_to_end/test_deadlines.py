@@ -19,7 +19,7 @@ def limited(target: str, *settings: str) -> Server:
     return Server(target, "--interface", "wsgi" if target.startswith("wsgi") else "asgi", *options)
 
 
-@pytest.mark.parametrize("setting", ["limits.run_timeout=0.2", "limits.timeout=0.2"])
+@pytest.mark.parametrize("setting", ["limits.run_timeout=1", "limits.timeout=1"])
 def test_thread_that_takes_too_long(setting: str) -> None:
     """Its client gets a 504, the log says so, and the thread takes the next request when it comes to an end."""
     with limited("wsgi_plain:app", setting) as server, Wire(server.address) as wire:
@@ -33,7 +33,7 @@ def test_thread_that_takes_too_long(setting: str) -> None:
         assert wire.answer().text == "hello\n"
 
 
-@pytest.mark.parametrize("setting", ["limits.run_timeout=0.2", "limits.timeout=0.2"])
+@pytest.mark.parametrize("setting", ["limits.run_timeout=1", "limits.timeout=1"])
 def test_task_that_takes_too_long(setting: str) -> None:
     """Its client gets a 504, and the application is told as if the client had left."""
     with limited("plain:app", setting) as server, Wire(server.address) as wire:
@@ -47,7 +47,7 @@ def test_task_that_takes_too_long(setting: str) -> None:
 @pytest.mark.parametrize("version", ["1.0", "1.1"])
 def test_response_that_takes_too_long(target: str, version: str) -> None:
     """A response that has begun ends broken, never as if it were whole."""
-    with limited(target, "limits.run_timeout=0.2") as server, Wire(server.address) as wire:
+    with limited(target, "limits.run_timeout=1") as server, Wire(server.address) as wire:
         wire.get("/hold_response?gate=never" if target == "plain:app" else "/half?gate=never", version=version)
         assert wire.head().status == 200
         with pytest.raises((BrokenAnswer, ConnectionResetError)):
@@ -60,10 +60,10 @@ def test_response_that_takes_too_long(target: str, version: str) -> None:
 
 def test_no_worker_in_time() -> None:
     """While the only thread is taken the next request waits as long as it may, gets a 503, and never runs."""
-    with limited("wsgi_plain:app", "queue_timeout=0.2") as server, Wire(server.address) as one:
+    with limited("wsgi_plain:app", "queue_timeout=1") as server, Wire(server.address) as one:
         one.get("/wait?gate=only")
         server.log.take("wait at only in")
-        for _ in range(3):
+        for _ in range(2):
             with Wire(server.address) as other:
                 answer = other.get("/wait?gate=never").answer()
                 assert (answer.status, answer.fields["retry-after"]) == (503, "1")

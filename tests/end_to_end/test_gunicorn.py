@@ -6,8 +6,6 @@ import os
 import signal
 from pathlib import Path
 
-import pytest
-
 from tests.end_to_end.gunicorn_load import Load
 from tests.end_to_end.gunicorn_server import Gunicorn
 from tests.end_to_end.server import until
@@ -26,6 +24,15 @@ def worker_of(server: Gunicorn) -> int:
         return int(wire.get("/pid").answer().body)
 
 
+def refused(server: Gunicorn) -> bool:
+    """Whether a new connection is refused."""
+    try:
+        with Wire(server.address):
+            return False
+    except ConnectionRefusedError:
+        return True
+
+
 # --- signals ------------------------------------------------------------------------------------------------
 
 
@@ -36,8 +43,7 @@ def test_term_finishes_what_runs() -> None:
         held(server, busy, "end")
         server.main.send_signal(signal.SIGTERM)
         assert idle.ended()
-        with pytest.raises(ConnectionRefusedError):
-            Wire(server.address)
+        until(lambda: refused(server), "nobody listens any more")
         server.open("end")
         answer = busy.answer()
         assert (answer.status, answer.fields["connection"]) == (200, "close")
@@ -72,7 +78,7 @@ def test_int_while_importing(tmp_path: Path) -> None:
     with Gunicorn("slow:app", "-w", "2", "--pythonpath", str(tmp_path), ready=False) as server:
         server.log.take("importing\n")
         server.main.send_signal(signal.SIGINT)
-        assert server.main.wait(5) == 0
+        assert server.main.wait(20) == 0
 
 
 def test_int_is_quick() -> None:

@@ -16,7 +16,7 @@ from tests.end_to_end.test_slow_clients import files
 from tests.end_to_end.wire import BrokenAnswer, Wire
 
 SIZES = ("http.large_header_buffer_size=1024", "http.large_header_buffers=2", "http.max_body_size=10000")
-TIMES = ("http.header_read_timeout=0.5", "http.body_read_timeout=0.5", "http.idle_timeout=0.5", "http.send_timeout=1")
+TIMES = ("http.header_read_timeout=0.5", "http.body_read_timeout=0.5", "http.idle_timeout=2", "http.send_timeout=1")
 
 
 @pytest.fixture(scope="module")
@@ -64,8 +64,8 @@ def test_body_at_the_limit(wire: Wire) -> None:
 
 def test_chunked_body(wire: Wire) -> None:
     """A transfer-chunked body gets 413 once it has become too long."""
-    wire.send(b"POST /echo HTTP/1.1\r\nHost: t\r\nTransfer-Encoding: chunked\r\n\r\n")
-    wire.send(b"1388\r\n" + b"x" * 5000 + b"\r\n", b"1389\r\n" + b"x" * 5001 + b"\r\n")
+    head = b"POST /echo HTTP/1.1\r\nHost: t\r\nTransfer-Encoding: chunked\r\n\r\n"
+    wire.send(head, b"1388\r\n" + b"x" * 5000 + b"\r\n", b"1389\r\n" + b"x" * 5001 + b"\r\n")
     assert refused(wire, 413)
 
 

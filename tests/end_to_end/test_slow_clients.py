@@ -90,7 +90,7 @@ def test_a_client_that_leaves_while_it_uploads() -> None:
 
 def test_a_body_that_is_refused_on_its_way() -> None:
     """Too slow is 408, too large is 413, also when there is a file by then; the application hears of neither."""
-    limits = ("--set", "http.body_read_timeout=0.3", "--set", "http.max_body_size=6000000")
+    limits = ("--set", "http.body_read_timeout=2", "--set", "http.max_body_size=6000000")
     with Server(APP, *limits) as server:
         with Wire(server.address) as slow:
             slow.send(

@@ -234,7 +234,7 @@ def lingering() -> socket.socket:
     with contextlib.suppress(BlockingIOError):
         while True:
             sock.send(bytes(1 << 20))
-    sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 8))
+    sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 60))
     return sock
 
 
@@ -258,7 +258,7 @@ def test_nobody_waits_for_a_socket_that_lingers(pair: tuple[Link, Link], read: b
 
     thread = threading.Thread(target=let_go, daemon=True)
     thread.start()
-    thread.join(3)
+    thread.join(10)
     stuck = thread.is_alive()
     KEPT.pop().close()
     thread.join(20)

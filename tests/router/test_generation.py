@@ -211,7 +211,7 @@ def test_a_worker_that_leaves_and_lives_on(monkeypatch: pytest.MonkeyPatch, capl
     """One that has closed its link is ended when main does not say that it has; one that main has seen is not."""
 
     async def test() -> None:
-        monkeypatch.setattr(application_module, "REMAINS", 0.05)
+        monkeypatch.setattr(application_module, "REMAINS", 1.0)
         rig = Rig()
         first, second = rig.worker(), rig.worker()
         await until(lambda: len(rig.ready) == 2)

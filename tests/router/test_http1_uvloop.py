@@ -227,7 +227,7 @@ def test_deadline_on_a_real_clock() -> None:
     """A head that never ends is answered with 408 and closed."""
 
     async def test() -> None:
-        service = Service(http=Http(header_read_timeout=0.1))
+        service = Service(http=Http(header_read_timeout=1))
         async with _served(service) as (reader, writer):
             writer.write(b"GET / HTTP/1.1\r\nHost: ")
             assert (await reader.read()).startswith(b"HTTP/1.1 408 ")
