@@ -34,20 +34,20 @@ class Echoing:
     def __init__(self, server: Server, count: int) -> None:
         self._server = server
         self.ends: list[tuple[int, str] | str] = []
-        self.echoed = 0
-        self._threads = [threading.Thread(target=self._run) for _ in range(count)]
+        self._echoed = [0] * count
+        self._threads = [threading.Thread(target=self._run, args=[each]) for each in range(count)]
 
     def __enter__(self) -> Self:
         for thread in self._threads:
             thread.start()
-        until(lambda: self.echoed > 10 * len(self._threads), "messages come back")
+        until(lambda: min(self._echoed) > 10, "messages come back to each")
         return self
 
     def __exit__(self, *_: object) -> None:
         for thread in self._threads:
             thread.join()
 
-    def _run(self) -> None:
+    def _run(self, each: int) -> None:
         with connect(self._server, "/echo") as client:
             number = 0
             try:
@@ -61,7 +61,7 @@ class Echoing:
                         return
                     assert answer.payload == b"message %d" % number
                     number += 1
-                    self.echoed += 1
+                    self._echoed[each] += 1
             except (BrokenAnswer, OSError) as error:
                 self.ends.append(type(error).__name__)
 
