@@ -90,8 +90,8 @@ class Reloading(Keeper):
         try:
             self._try()
         except (Exception, SystemExit) as error:  # noqa: BLE001 - whatever configuration, application and hooks raise
-            self.log.error("not reloaded, the configuration cannot be used: %s", _reason(error))
             self._go_back()
+            self.log.error("not reloaded, the configuration cannot be used: %s", _reason(error))
             if changed_files:
                 self.begin_reload()
             return
