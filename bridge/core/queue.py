@@ -245,8 +245,8 @@ def answer(queue: Queue, tracking: Tracking, stream: int, event: int, message: b
 
 def answer_joined(queue: Queue, tracking: Tracking, stream: int, event: int, message: bytes, rest: bytes) -> int:
     """As `answer`, of a message in two pieces, joined where it is pushed: for a long one that saves a copy."""
-    handles = queue._handle, tracking._handle  # noqa: SLF001 - same facade
-    result = lib.bridge_queue_answer_joined(*handles, stream, event, message, len(message), rest, len(rest))
+    ours, words = queue._handle, tracking._handle  # noqa: SLF001 - same facade
+    result = lib.bridge_queue_answer_joined(ours, words, stream, event, message, len(message), rest, len(rest))
     if result < LOST:
         raise fault(result)
     return result
@@ -272,8 +272,8 @@ def next_request(requests: Queue, answers: Queue, tracking: Tracking, stream: in
         ValueError: the message is longer than there is room.
         RemoteProtocolError: a queue is damaged, or there is no such waiter.
     """
-    queues = requests._handle, answers._handle  # noqa: SLF001 - same facade
-    result = lib.bridge_queue_next(*queues, tracking._handle, stream, message, len(message), waiter)  # noqa: SLF001
+    taken, given, words = requests._handle, answers._handle, tracking._handle  # noqa: SLF001 - same facade
+    result = lib.bridge_queue_next(taken, given, words, stream, message, len(message), waiter)
     if result < LOST:
         raise fault(result)
     return result

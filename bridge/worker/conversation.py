@@ -87,11 +87,9 @@ class Conversation:
         """See `worker.tunnel.Sink`."""
         if self.phase != OVER:
             self.heard = True
-            frames = self._frames
-            frames.feed(data)
-            self._read_on()
-            if frames.rest:
-                frames.keep()
+            self._read_on(data)
+            if self._frames.rest:
+                self._frames.keep()
 
     def relieved(self) -> None:
         """See `worker.tunnel.Sink`."""
@@ -135,32 +133,14 @@ class Conversation:
             if not self._stream.congested:
                 self._attempt(partial(self._stream.send, frames.control(PING), False))
 
-    def _read_on(self) -> None:  # noqa: PLR0912 - the loop in one piece is shortest
-        """Decode as far as the application is to be read ahead of."""
-        stream, decoder, queue = self._stream, self._frames, self._queue
-        most = self._settings.max_queue
+    def _read_on(self, data: bytes | memoryview | None = None) -> None:
+        """Decode as far as the application is to be read ahead of; `data` has come just now."""
         try:
-            while self.phase == CLOSING or (
-                self.phase == OPEN and len(queue) < most and self._ahead < AHEAD and self._farewell is None
-            ):
-                message = decoder.next() if decoder.rest else None
-                if message is None:
-                    if stream.eager or (data := stream.take()) is None:
-                        stream.eager = True
-                        if stream.ended:
-                            self._over(ABNORMAL)
-                            stream.send(b"", last=True)
-                        break
-                    decoder.feed(data)
-                elif isinstance(message, Control):
-                    self._control(message)
-                elif self.phase == OPEN:
-                    queue.append(message)
-                    self._ahead += len(message)
-                    if (waiter := self._waiter) is not None and not waiter.done():
-                        waiter.set_result(None)
-            else:
-                stream.eager = False
+            if data is None:
+                self._decode()
+            elif not self._take_whole(data):
+                self._frames.feed(data)
+                self._decode()
         except WebSocketError as error:
             if self.phase == OPEN:
                 self._part_behind(frames.close(error.code, str(error)), error.code, str(error))
@@ -172,6 +152,44 @@ class Conversation:
             # Above this stands the turn in which all other streams get what has come for them.
             logging.getLogger("bridge").exception("a WebSocket cannot be read")
             self._fail(FAILED, "")
+
+    def _take_whole(self, data: bytes | memoryview) -> bool:
+        """Decode `data` if it is a message, and all that there is, as it is nearly always; False = it is not."""
+        if self._queue or self.phase != OPEN or self._farewell is not None or self._stream.ended:
+            return False
+        message = self._frames.whole(data)
+        if message is None:
+            return False
+        self._add(message)
+        return True
+
+    def _decode(self) -> None:
+        stream, decoder, queue = self._stream, self._frames, self._queue
+        most = self._settings.max_queue
+        while self.phase == CLOSING or (
+            self.phase == OPEN and len(queue) < most and self._ahead < AHEAD and self._farewell is None
+        ):
+            message = decoder.next() if decoder.rest else None
+            if message is None:
+                if stream.eager or (data := stream.take()) is None:
+                    stream.eager = True
+                    if stream.ended:
+                        self._over(ABNORMAL)
+                        stream.send(b"", last=True)
+                    break
+                decoder.feed(data)
+            elif isinstance(message, Control):
+                self._control(message)
+            elif self.phase == OPEN:
+                self._add(message)
+        else:
+            stream.eager = False
+
+    def _add(self, message: str | bytes) -> None:
+        self._queue.append(message)
+        self._ahead += len(message)
+        if (waiter := self._waiter) is not None and not waiter.done():
+            waiter.set_result(None)
 
     def _control(self, frame: Control) -> None:
         if frame.opcode == PING and self.phase == OPEN:

@@ -112,6 +112,27 @@ class Frames:
 
     # What comes
 
+    def whole(self, data: bytes | memoryview) -> str | bytes | None:
+        """The message of which `data` is the only frame, from its first byte to its last, and not compressed.
+
+        Returns:
+            None: it is not that, or something is not right about it. Nothing has happened: it is to be fed.
+        """
+        have = len(data)
+        if have < 7 or self.rest or self._kind or not _WHOLE[first := data[0]] or first >= _PACKED_TEXT:
+            return None
+        size, start = data[1] - 128, 6
+        if size > 125:
+            size, start = (_length16(data, 2)[0] if size == 126 else 0), 8
+        if start + size != have or size > self._most or (start == 8 and size < 126):
+            return None
+        masked = memoryview(data)[start:] if size >= _WORTH_A_VIEW and data.__class__ is bytes else data[start:]
+        payload = apply_mask(masked, bytes(data[start - 4 : start]))
+        try:
+            return str(payload, "utf-8") if first & 1 else payload
+        except UnicodeDecodeError:
+            return None  # `next` says so
+
     def feed(self, data: bytes | memoryview) -> None:
         """Bytes have come; if it is a view of them, `keep` is to be called before it is not good any more."""
         if self._at == len(self.rest):

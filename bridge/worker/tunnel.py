@@ -145,7 +145,9 @@ class TunnelStream(WorkerStream):
             return False
         if credit:
             self.credited(credit)
-        self._consume(len(data))
+        self._consumed = consumed = self._consumed + len(data)
+        if consumed * 2 >= self._tunnels.window:
+            self._want()
         self.sink.arrived(data)
         return True
 
@@ -191,7 +193,7 @@ class TunnelStream(WorkerStream):
         if result == CANCELLED:
             self.cancel()
             raise StreamCancelled
-        if self._writable():
+        if under_way < tunnels.window and tunnels.clear():
             return True
         self._pending = deque()  # what follows waits, even if whoever sends it does not
         return False

@@ -106,7 +106,8 @@ class WebSocketCycle(Conversation):
         kind = message["type"]
         try:
             if self.phase == OPEN and kind == "websocket.send":
-                if not self._stream.send_frame(*self._pack(message)):
+                head, payload = self._pack(message)
+                if not self._stream.send_frame(head, payload):
                     await self._stream.writable()
                     if self.phase == OVER:  # it ended while this waited, and perhaps before this was taken
                         raise StreamCancelled

@@ -263,6 +263,22 @@ def test_long_reads_of_a_client(*, eager: bool) -> None:
     serve(test, openings, geometry=replace(NORMAL, item_size=8192, queue=8))
 
 
+def test_long_reads_give_their_credit_back() -> None:
+    """When half of the window was read where it lay, the client's side may send as much again."""
+    openings = Openings()
+    openings.window = 20_000
+
+    async def test(side: RouterSide, router: Attached) -> None:
+        stream, _ = await opened(side, router, openings)
+        for _ in range(3):
+            tell(side, stream, BODY, 0, b"x" * 5000)
+        await look(lambda: len(openings.events) == 3)
+        assert openings.views == 3
+        assert [(message.kind, message.size) for message in side.drain()] == [(RESPONSE, UNKNOWN), (WANT, 10_000)]
+
+    serve(test, openings, geometry=replace(NORMAL, item_size=8192, queue=8))
+
+
 def test_what_waits_gives_no_credit() -> None:
     """Bytes that nobody has asked for keep their part of the window until they are taken."""
     openings = Openings()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import random
 import tracemalloc
 import zlib
+from itertools import product
 from typing import Any
 
 import pytest
@@ -19,24 +20,36 @@ MOST = 70000
 
 
 def read(data: bytes, step: int = 0, most: int = MOST) -> list[str | bytes | Control]:
-    """All messages in these bytes, given in pieces of `step`; the same as views of what is overwritten behind each."""
-    pieces = [data[start : start + (step or len(data))] for start in range(0, len(data), step or len(data))]
-    found, found_in_views = (_read(pieces, most, views=views) for views in (False, True))
+    """All messages in these bytes, given in pieces of `step`; see `read_pieces`."""
+    step = step or len(data)
+    return read_pieces([data[start : start + step] for start in range(0, len(data), step)], most)
+
+
+def read_pieces(pieces: list[bytes], most: int = MOST) -> list[str | bytes | Control]:
+    """All messages in these; they are the same in views of what is overwritten behind each, and by the short cut."""
+    found, *others = (_read(pieces, most, *how) for how in product((False, True), repeat=2))
+    for other in others:
+        if isinstance(found, WebSocketError):
+            assert isinstance(other, WebSocketError)
+            assert (found.code, str(found)) == (other.code, str(other))
+        else:
+            assert found == other
     if isinstance(found, WebSocketError):
-        assert isinstance(found_in_views, WebSocketError)
-        assert (found.code, str(found)) == (found_in_views.code, str(found_in_views))
         raise found
-    assert found == found_in_views
     return found
 
 
-def _read(pieces: list[bytes], most: int, *, views: bool) -> list[str | bytes | Control] | WebSocketError:
+def _read(pieces: list[bytes], most: int, views: bool, short: bool) -> list[str | bytes | Control] | WebSocketError:
     frames = Frames(most, most, None)
-    found = []
+    found: list[str | bytes | Control] = []
     scratch = bytearray(max(map(len, pieces), default=0))
     for piece in pieces:
         scratch[: len(piece)] = piece
-        frames.feed(memoryview(scratch).toreadonly()[: len(piece)] if views else piece)
+        data = memoryview(scratch).toreadonly()[: len(piece)] if views else piece
+        if short and (whole := frames.whole(data)) is not None:
+            found.append(whole)
+            continue
+        frames.feed(data)
         try:
             while (message := frames.next()) is not None:
                 found.append(message)
@@ -66,6 +79,57 @@ def test_every_length_in_every_piece(size: int, step: int) -> None:
     data = bytes(number % 251 for number in range(size))
     sent = frame(BINARY, data) + frame(TEXT, b"x" * size) + frame(PING, data[:100]) + frame(TEXT, b"end of it")
     assert read(sent, step) == [data, "x" * size, Control(PING, data[:100]), "end of it"]
+
+
+@pytest.mark.parametrize("kind", [TEXT, BINARY])
+@pytest.mark.parametrize("size", [1, 125, 126, 127, 16384, 65535])
+def test_a_frame_for_itself_is_a_message_at_once(kind: int, size: int) -> None:
+    """As nearly everything comes; as a view it is copied once, by what takes its mask off."""
+    data = b"x" * size
+    sent = frame(kind, data)
+    for each in (sent, memoryview(sent)):
+        assert Frames(MOST, MOST, None).whole(each) == (data.decode() if kind == TEXT else data)
+    assert Frames(size, size, None).whole(sent) is not None
+    assert Frames(size - 1, MOST, None).whole(sent) is None
+    assert Frames(MOST, size - 1, None).whole(sent) is None
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        b"",
+        frame(BINARY, b""),
+        frame(BINARY, b"x" * 10)[:-1],
+        frame(BINARY, b"x" * 10) + b"\x82",
+        frame(BINARY, b"x", fin=False),
+        frame(CONTINUATION, b"x"),
+        frame(PING, b"ping"),
+        frame(TEXT, b"\xff"),
+        b"\x82\x05" + b"x" * 9,  # without a mask
+        b"\xc2" + frame(BINARY, b"xxx")[1:],
+        b"\x82\xfe\x00\x05" + MASK + b"xxxxx",  # a length in more bytes than it needs
+        b"\x82\xff" + (123 - 4).to_bytes(8, "big") + MASK + b"x" * 119,  # its code is as long as all that follows
+        b"\x82\xff" + bytes(6),  # and here is not even all of it
+        b"\x82\xff\x01\x00" + MASK + b"x" * 256,  # and here what begins it is
+        frame(BINARY, b"x" * 65536),
+    ],
+)
+def test_what_is_not_a_frame_for_itself_is_fed(data: bytes) -> None:
+    """It leaves everything as it was, and is read as it would be otherwise, with what may be wrong about it."""
+    frames = Frames(MOST, MOST, None)
+    assert frames.whole(data) is None
+    assert not frames.rest
+    frames.feed(frame(TEXT, b"one half", fin=False))
+    assert frames.next() is None
+    assert frames.whole(frame(TEXT, b"another")) is None
+
+
+def test_a_frame_behind_a_part_of_one_waits_for_it() -> None:
+    """Bytes that are a frame for themselves are those of another one, if that is not all there."""
+    message = b"abc" + frame(BINARY, b"a frame")
+    sent = frame(BINARY, message, mask=b"\0\0\0\0")
+    start = sent.index(b"abc") + 3
+    assert read_pieces([sent[:start], sent[start:]]) == [message]
 
 
 @pytest.mark.parametrize("step", [0, 1])

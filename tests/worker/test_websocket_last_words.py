@@ -10,7 +10,7 @@ import pytest
 from bridge.errors import ClientDisconnect
 from bridge.worker.types import Message, Receive, Scope, Send
 from tests.worker.one_request import turn
-from tests.worker.websocket_rig import ACCEPTED, BINARY, TEXT, Client, closing, echo, frame, talk
+from tests.worker.websocket_rig import ACCEPTED, BINARY, CLOSE, TEXT, Client, closing, echo, frame, talk
 
 TEXTS = ["one", "two", "three"]
 SAID = b"".join(frame(TEXT, text.encode()) for text in TEXTS)
@@ -59,14 +59,14 @@ class Busy:
 
 
 HELLO = {"type": "websocket.send", "text": "hello"}
-CLOSE = {"type": "websocket.close", "code": 4000}
+CLOSES = {"type": "websocket.close", "code": 4000}
 
 
 @pytest.mark.parametrize(
     ("then", "raised"),
     [
         ([HELLO], [None]),
-        ([HELLO, CLOSE, HELLO], [None, None, ClientDisconnect]),
+        ([HELLO, CLOSES, HELLO], [None, None, ClientDisconnect]),
         ([HELLO, ACCEPTED], [None, RuntimeError]),
     ],
     ids=["returns", "closes", "mistaken"],
@@ -106,6 +106,66 @@ def test_a_client_that_does_not_wait_for_it(leave: Callable[[Client], None]) -> 
     client = talk(busy, script, close_timeout=1000)
     assert busy.raised == ([ClientDisconnect] if client.gone else [None])
     assert client.over != client.gone
+
+
+class Late:
+    """An application that accepts, is busy, and then notes all that it receives."""
+
+    def __init__(self, *then: Message) -> None:
+        self.working = asyncio.Event()
+        self.go_on = asyncio.Event()
+        self.received: list[Message] = []
+        self._then = then
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        await receive()
+        await send(ACCEPTED)
+        self.received.append(await receive())
+        self.working.set()
+        await self.go_on.wait()
+        for message in self._then:
+            await send(message)
+        while self.received[-1]["type"] == "websocket.receive":
+            self.received.append(await receive())
+
+
+@pytest.mark.parametrize(
+    "last", [closing(1002), frame(3, b"x"), frame(CLOSE, b"x")], ids=["closes", "mistaken", "mistaken in closing"]
+)
+def test_a_message_behind_the_end_is_not_received(last: bytes) -> None:
+    """Although nothing else waits, and it is whole."""
+    late = Late()
+
+    async def script(client: Client) -> None:
+        await client.is_accepted()
+        client.say(frame(TEXT, b"x"))
+        await late.working.wait()
+        client.say(last)
+        client.say(frame(TEXT, b"too late"))
+        late.go_on.set()
+        assert (await client.hears_close())[0] == 1002
+        await client.ends()
+
+    talk(late, script, close_timeout=1000)
+    assert [message["type"] for message in late.received] == ["websocket.receive", "websocket.disconnect"]
+
+
+def test_a_message_behind_a_close_of_the_application_is_not_received() -> None:
+    """The client may have sent it before it heard of that: it is nobody's."""
+    late = Late(CLOSES)
+
+    async def script(client: Client) -> None:
+        await client.is_accepted()
+        client.say(frame(TEXT, b"x"))
+        await late.working.wait()
+        late.go_on.set()
+        assert (await client.hears_close())[0] == 4000
+        client.say(frame(TEXT, b"too late"))
+        client.say(closing(4000))
+        await client.ends()
+
+    talk(late, script, close_timeout=1000)
+    assert [message["type"] for message in late.received] == ["websocket.receive", "websocket.disconnect"]
 
 
 async def mute(scope: Scope, receive: Receive, send: Send) -> None:
