@@ -95,14 +95,16 @@ static void what_is_long(void) {
 
 static void no_more_are_held_than_there_is_room_for(void) {
     struct world wide = world;
-    wide.geometry.capacity = 64;
+    wide.geometry.capacity = 2 * BRIDGE_MOST_HELD;
     memory = new_queue(wide, 0);
     bridge_queue queue = open_queue(memory, wide, ROUTER);
-    uint32_t left = 64;
+    uint32_t left = wide.geometry.capacity;
+    free(queue.batch);
+    bridge_queue_use_batch(&queue, memory_of((uint64_t)left * queue.stride), left); /* it is the bytes that bind */
     while (push_long(&queue, 1, BRIDGE_LONG) == 0) {
     }
     while (left > 0) {
-        int64_t count = COUNT_OF(bridge_queue_drain(&queue, 64));
+        int64_t count = COUNT_OF(bridge_queue_drain(&queue, wide.geometry.capacity));
         CHECK_SAME(count, BRIDGE_MOST_HELD);
         CHECK_SAME(queue.held, BRIDGE_MOST_HELD);
         left -= (uint32_t)count;
