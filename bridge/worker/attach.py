@@ -32,6 +32,9 @@ from bridge.worker.segments import SegmentUnknown
 from bridge.worker.stream import WorkerStream
 from bridge.worker.tunnel import TunnelStream
 
+#: Messages of one round of the loop, however long it is, after which a router that sleeps begins with them: so that it
+#: neither falls asleep after each one nor waits for the last.
+_TOGETHER = 8
 _RESPOND = int(Event.RESPOND)
 
 
@@ -80,6 +83,7 @@ class Attached:
         self._full = False  # the limit has bound: the next stream that ends looks at the queue again
         self._alive = True
         self._turn = self._next_turn
+        self._unrung = 0  # messages in the router's queue for which a ring is due
         self._due = False  # a turn is on its way
         self._bound = False
 
@@ -293,16 +297,30 @@ class Attached:
         return 0
 
     def answer_soon(self, stream: int, message: bytes, rest: bytes) -> int:
-        """As `answer`, of more that follows, in two pieces; rings behind the callbacks of this round of the loop."""
+        """As `answer`, of more that follows, in two pieces.
+
+        Rings behind the callbacks of this round of the loop, or with the last of so many that are enough.
+        """
         port = self.port
         if self._alive and not port.backlog:
             result = answer_joined(port.outgoing, self._tracking, stream, _RESPOND, message, rest)
-            if result > 0:
-                self.loop.call_soon(port.peer_bell.ring)
+            if result >= 0:
+                if result:
+                    self._unrung = 1
+                    self.loop.call_soon(self._ring)
+                elif self._unrung:
+                    self._unrung += 1
+                    if self._unrung == _TOGETHER:
+                        self._ring()
                 return 0
             if result != FULL:
                 return CANCELLED if result == LOST else result
         return self.answer(stream, _RESPOND, message + rest)
+
+    def _ring(self) -> None:
+        if self._unrung:
+            self._unrung = 0
+            self.port.peer_bell.ring()
 
     def give_up(self, stream: int, message: bytes) -> None:
         """End the stream in whatever state it is, and send the message that says so."""

@@ -17,9 +17,9 @@ from bridge.worker.stream import Router, WorkerStream
 
 #: Bytes up to which what waits is joined at once: an object for each short piece would be many times as long.
 _SHORT = 1024
-#: Bytes from which a frame is joined in its message only, and the bell is not rung for each: the router is as long busy
-#: with it as the application, and would fall asleep after every one.
-_LONG = 4096
+#: Bytes from which a frame is joined in its message only, and the bell is not rung for each: the application is as long
+#: busy with it as the router, or longer if it is packed, and that would fall asleep after every one.
+_LONG = 1024
 _RESPOND, _FINISH = int(Event.RESPOND), int(Event.FINISH)
 
 

@@ -197,6 +197,31 @@ def test_long_frames_are_rung_for_once() -> None:
     serve(test, openings, geometry=replace(NORMAL, item_size=8192, queue=4))
 
 
+def test_a_long_round_does_not_keep_the_router_waiting() -> None:
+    """It is rung for a few long frames at once, and for what comes behind them if it sleeps again by then."""
+    openings = Openings()
+    openings.window = 1 << 20
+
+    async def test(side: RouterSide, router: Attached) -> None:
+        _, tunnel = await opened(side, router, openings)
+        side.drain()
+        bell = heard(side.port.bell)
+        for _ in range(2):
+            assert side.port.incoming.doze(WAITER)
+            for _ in range(7):
+                assert tunnel.send_frame(b"", bytes(5000))
+            assert not rung(bell)
+            assert tunnel.send_frame(b"", bytes(5000))
+            assert rung(bell)
+            assert tunnel.send_frame(b"", bytes(5000))
+            assert not rung(bell)  # it is awake
+            assert len(side.drain()) == 9
+        await asyncio.sleep(0)
+        assert not rung(bell)
+
+    serve(test, openings, geometry=replace(NORMAL, item_size=8192, queue=16))
+
+
 def test_who_waits_for_the_queue_takes_turns() -> None:
     """Whoever has just filled it stands behind all who have not."""
     openings = Openings()
