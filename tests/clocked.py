@@ -1,4 +1,4 @@
-"""A loop whose clock the test turns: what is to come in time comes in time, however busy the machine is."""
+"""Clocks that the test turns: what is to come in time comes in time, however busy the machine is."""
 
 from __future__ import annotations
 
@@ -8,25 +8,51 @@ from functools import partial
 from typing import Any
 
 
-class Timer:
-    """What the loop's `call_later` returns."""
+class Clock:
+    """A clock that is turned by hand, and the timers that hang on it."""
 
-    def __init__(self, when: float, call: Callable[[], object]) -> None:
+    def __init__(self) -> None:
+        self.now = 1000.0
+        self.timers: list[Timer] = []
+        self.started = 0
+
+    def __call__(self) -> float:
+        return self.now
+
+    def call_later(self, delay: float, callback: Callable[..., object], *arguments: Any) -> Timer:
+        """As a loop's."""
+        self.started += 1
+        timer = Timer(self, self.now + delay, partial(callback, *arguments))
+        self.timers.append(timer)
+        return timer
+
+    def advance(self, seconds: float) -> None:
+        """Let time pass, timer by timer."""
+        end = self.now + seconds
+        while due := [timer for timer in self.timers if timer.when <= end]:
+            timer = min(due, key=lambda timer: timer.when)
+            self.timers.remove(timer)
+            self.now = max(self.now, timer.when)
+            timer.callback()
+        self.now = end
+
+
+class Timer:
+    """One call that waits."""
+
+    def __init__(self, clock: Clock, when: float, callback: Callable[[], object]) -> None:
+        self.clock = clock
         self.when = when
-        self.call = call
-        self._cancelled = False
+        self.callback = callback
 
     def cancel(self) -> None:
         """As a loop's handle."""
-        self._cancelled = True
-
-    def cancelled(self) -> bool:
-        """As a loop's handle."""
-        return self._cancelled
+        if self in self.clock.timers:
+            self.clock.timers.remove(self)
 
 
 class Clocked:
-    """A loop in all but its clock, which stands until `advance`.
+    """A loop in all but its time, which stands until `advance`.
 
     Args:
         loop: does everything else.
@@ -34,33 +60,13 @@ class Clocked:
 
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
         self._loop = loop
-        self._now = 1000.0
-        self._timers: list[Timer] = []
+        self.time = Clock()
+        self.call_later = self.time.call_later
+        self.advance = self.time.advance
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._loop, name)
 
-    def time(self) -> float:
-        """Seconds."""
-        return self._now
-
-    def call_later(self, seconds: float, callback: Callable[..., object], *arguments: Any) -> Timer:
-        """As a loop's."""
-        return self.call_at(self._now + seconds, callback, *arguments)
-
     def call_at(self, when: float, callback: Callable[..., object], *arguments: Any) -> Timer:
         """As a loop's."""
-        timer = Timer(when, partial(callback, *arguments))
-        self._timers.append(timer)
-        return timer
-
-    def advance(self, seconds: float) -> None:
-        """Let time pass, and call what is due by then, in its order."""
-        end = self._now + seconds
-        while due := [timer for timer in self._timers if timer.when <= end]:
-            timer = min(due, key=lambda each: each.when)
-            self._timers.remove(timer)
-            self._now = timer.when
-            if not timer.cancelled():
-                timer.call()
-        self._now = end
+        return self.call_later(when - self.time(), callback, *arguments)

@@ -20,7 +20,7 @@
 #include "tracking.h"
 
 #define BRIDGE_BATCH_HEADER 8u /* a message in the batch: u32 length, u32 place, bytes */
-/* Bytes with which a drain ends before its limit, so that it holds but a few cells. Half as many cost 16 KiB 3 % more. */
+/* Bytes with which a drain ends before its limit. With half of it a WebSocket message of 16 KiB costs 3 % more. */
 #define BRIDGE_BATCH_BYTES 262144u
 #define BRIDGE_LONG 4096u  /* a drain leaves a message of so many bytes where it lies … */
 #define BRIDGE_FRONT 1024u /* … but for so many at its front */

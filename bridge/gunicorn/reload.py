@@ -117,9 +117,9 @@ class Reloading(Keeper):
         """The new workers serve, or cannot; after a HUP the router and what it has opened follow."""
         coming = self._coming
         if not ok:
-            self.log.error("not reloaded: the old version goes on serving")
             if coming:
                 self._go_back()
+            self.log.error("not reloaded: the old version goes on serving")
             return
         if coming:
             self._coming = None
@@ -163,7 +163,11 @@ class Reloading(Keeper):
         self.apply(self.cfg)
 
     def _forget_environment(self) -> None:
-        for name in self.app.cfg.env:
+        try:
+            names = [*self.app.cfg.env]
+        except RuntimeError:
+            return  # it cannot be read, so nothing of it was set
+        for name in names:
             if name in self.app.cfg.env_orig:
                 os.environ[name] = self.app.cfg.env_orig[name]
             else:

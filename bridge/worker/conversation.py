@@ -134,7 +134,7 @@ class Conversation:
                 self._attempt(partial(self._stream.send, frames.control(PING), False))
 
     def _read_on(self, data: bytes | memoryview | None = None) -> None:
-        """Decode as far as the application is to be read ahead of; `data` has come just now."""
+        """Read on in what has come, `data` the last of it; whatever is wrong there ends this connection alone."""
         try:
             if data is None:
                 self._decode()
@@ -161,9 +161,12 @@ class Conversation:
         if message is None:
             return False
         self._add(message)
+        if self._settings.max_queue == 1:  # else there is room for more: it is shorter than `AHEAD`
+            self._stream.eager = False
         return True
 
     def _decode(self) -> None:
+        """Decode as far as the application is to be read ahead of."""
         stream, decoder, queue = self._stream, self._frames, self._queue
         most = self._settings.max_queue
         while self.phase == CLOSING or (

@@ -4,7 +4,8 @@ The library's own connection object unpacks whatever it is given at once, which 
 application receives could use against the server. So this uses the parts below it: `Frame.parse`, frame for frame, as
 they are asked for; `Frame.serialize`, `Close`, and `apply_mask`. A message in one frame that is all there, of less than
 64 KiB, as nearly every message is, takes a short cut past the generator and the objects to the same functions, in a
-fifth of the time. Only what is exactly that takes it; everything else goes to the library, which says what is wrong.
+fifth of the time: in `next` if there is more in the piece that has come, in `whole` past the cursor as well if there is
+not. Only what is exactly that takes it; everything else goes to the library, which says what is wrong.
 
 Beyond the library's checks: lengths in more bytes than they need (section 5.2), and UTF-8 as it arrives (section 8.1):
 of a message in fragments with each of them, and with each piece of one (`early_text`), unless it is compressed.

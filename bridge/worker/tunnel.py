@@ -145,7 +145,7 @@ class TunnelStream(WorkerStream):
             return False
         if credit:
             self.credited(credit)
-        self._consumed = consumed = self._consumed + len(data)
+        self._consumed = consumed = self._consumed + len(data)  # as `_consume`, of what is not the last
         if consumed * 2 >= self._tunnels.window:
             self._want()
         self.sink.arrived(data)
@@ -193,7 +193,7 @@ class TunnelStream(WorkerStream):
         if result == CANCELLED:
             self.cancel()
             raise StreamCancelled
-        if under_way < tunnels.window and tunnels.clear():
+        if under_way < tunnels.window and tunnels.clear():  # as `_writable`, where nothing is pending
             return True
         self._pending = deque()  # what follows waits, even if whoever sends it does not
         return False

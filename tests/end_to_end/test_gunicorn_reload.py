@@ -104,6 +104,7 @@ TAKEN = "bind.append('unix:/proc/nowhere')"
         ("other", PRELOAD, "No module named 'nowhere'"),
         ("other", TAKEN, "said just above"),
         ("other", "import sys; sys.exit(1)", "said just above"),
+        ("other", "raw_env = ['NOTHING']", "environment setting 'NOTHING' invalid"),
     ],
 )
 def test_hup_that_cannot_be_carried_out_changes_nothing(tmp_path: Path, pidfile: str, more: str, line: str) -> None:
@@ -131,6 +132,20 @@ def test_hup_that_cannot_be_carried_out_changes_nothing(tmp_path: Path, pidfile:
         server.log.rest = ""  # gunicorn's own lines about what is wrong
 
 
+@pytest.mark.parametrize("more", [RAISES, "wsgi_app = 'nowhere:app'"], ids=["at once", "in its workers"])
+def test_what_is_not_reloaded_is_said_in_the_log_that_stays(tmp_path: Path, more: str) -> None:
+    """And when all is as it was: nobody looks into the file of a version that has never served."""
+    pid, new = tmp_path / "pid", tmp_path / "log"
+    good = FULL.format(pidfile=str(pid), more="")
+    with Gunicorn("", config=good, bind=(), environment={"PYTHONPATH": str(APPLICATIONS)}) as server:
+        server.config.write_text(FULL.format(pidfile=str(tmp_path / "other"), more=f"errorlog = {str(new)!r}\n{more}"))
+        server.hup()
+        server.log.take("not reloaded")
+        assert "not reloaded" not in new.read_text()
+        assert not (tmp_path / "other").exists()
+        server.log.rest = ""
+
+
 def test_hup_with_a_broken_application_keeps_the_pid_file(tmp_path: Path) -> None:
     """The pid file follows when the new version serves, and not before: it may never come to that."""
     pid, other = tmp_path / "pid", tmp_path / "other"
@@ -146,7 +161,7 @@ def test_hup_with_a_broken_application_keeps_the_pid_file(tmp_path: Path) -> Non
         until(lambda: server.workers == before, "the one that was tried is gone")
         assert worker_of(server) in before
         assert int(pid.read_text()) == server.main.pid
-        until(lambda: not other.exists(), "the other one is gone")
+        assert not other.exists()
         server.log.rest = ""
 
 

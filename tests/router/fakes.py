@@ -1,4 +1,4 @@
-"""A transport, a loop's clock and a service without sockets and without time, for the tests of connections."""
+"""A transport and a service without sockets and without time, for the tests of connections."""
 
 from __future__ import annotations
 
@@ -12,55 +12,13 @@ from bridge.config import Http
 from bridge.router.framing import Framing
 from bridge.router.http1 import Connection
 from bridge.router.wheel import Wheel
+from tests.clocked import Clock
 
 GET = b"GET / HTTP/1.1\r\nHost: a\r\n\r\n"
 POST = b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 10\r\n\r\n"
 EXPECT = POST.replace(b"\r\n\r\n", b"\r\nExpect: 100-continue\r\n\r\n")
 CHUNKED = b"POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n"
 DATE = b"Sun, 06 Nov 1994 08:49:37 GMT"
-
-
-class Clock:
-    """A clock that is turned by hand, and the timers that hang on it."""
-
-    def __init__(self) -> None:
-        self.now = 1000.0
-        self.timers: list[Timer] = []
-        self.started = 0
-
-    def __call__(self) -> float:
-        return self.now
-
-    def call_later(self, delay: float, callback: Callable[[], None]) -> Timer:
-        """As a loop's."""
-        self.started += 1
-        timer = Timer(self, self.now + delay, callback)
-        self.timers.append(timer)
-        return timer
-
-    def advance(self, seconds: float) -> None:
-        """Let time pass, timer by timer."""
-        end = self.now + seconds
-        while due := [timer for timer in self.timers if timer.when <= end]:
-            timer = min(due, key=lambda timer: timer.when)
-            self.timers.remove(timer)
-            self.now = max(self.now, timer.when)
-            timer.callback()
-        self.now = end
-
-
-class Timer:
-    """One call that waits."""
-
-    def __init__(self, clock: Clock, when: float, callback: Callable[[], None]) -> None:
-        self.clock = clock
-        self.when = when
-        self.callback = callback
-
-    def cancel(self) -> None:
-        """As a loop's handle."""
-        if self in self.clock.timers:
-            self.clock.timers.remove(self)
 
 
 class FakeSocket:

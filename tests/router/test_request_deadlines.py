@@ -10,7 +10,7 @@ import pytest
 from bridge import config
 from bridge.router.deadlines import LATEST, LOOK, PARTS, Deadlines
 from bridge.router.line import Line
-from tests.router.fakes import Clock
+from tests.clocked import Clock
 
 
 @dataclass(eq=False)

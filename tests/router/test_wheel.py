@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from bridge.router.wheel import NEVER, Wheel
-from tests.router.fakes import Clock
+from tests.clocked import Clock
 
 
 class Item:

@@ -229,13 +229,14 @@ def test_who_takes_what_is_sent_lives() -> None:
     assert recorder.end == (1000, "")
 
 
-def test_who_is_not_read_is_not_silent() -> None:
+@pytest.mark.parametrize(("messages", "max_queue"), [(5, 2), (1, 1)])
+def test_who_is_not_read_is_not_silent(messages: int, max_queue: int) -> None:
     """Of a client whose messages nobody receives nothing is known: it is not given up."""
     idle = Idle()
 
     async def script(client: Client) -> None:
         await client.is_accepted()
-        client.say(*[frame(TEXT, b"x")] * 5)
+        client.say(*[frame(TEXT, b"x")] * messages)
         client.clock.advance(40)
         assert not client.over
         idle.go_on.set()
@@ -244,8 +245,8 @@ def test_who_is_not_read_is_not_silent() -> None:
         await client.ends()
         assert (await client.hears_close())[0] == 1011
 
-    talk(idle, script, by_hand=True, keepalive_interval=0, read_timeout=10, max_queue=2)
-    assert len(idle.messages) == 5
+    talk(idle, script, by_hand=True, keepalive_interval=0, read_timeout=10, max_queue=max_queue)
+    assert len(idle.messages) == messages
 
 
 def test_nothing_is_looked_at_when_it_is_off() -> None:

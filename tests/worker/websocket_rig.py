@@ -159,8 +159,11 @@ class Client:
         return sum(self.credits)
 
     def say(self, *frames: bytes) -> None:
-        """Send, all in one piece."""
-        self.stream.deliver(b"".join(frames), last=False)
+        """Send, all in one piece, which is not there any more afterwards."""
+        data = bytearray().join(frames)
+        if not self.stream.look(memoryview(data).toreadonly(), 0):
+            self.stream.deliver(bytes(data), last=False)
+        data[:] = b"?" * len(data)
 
     def hang_up(self, data: bytes = b"") -> None:
         """The client's FIN, perhaps with a last word."""

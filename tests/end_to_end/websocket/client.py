@@ -8,7 +8,7 @@ import time
 from typing import Self
 
 from tests.end_to_end.server import Server
-from tests.end_to_end.websocket.frames import BINARY, CLOSE, CONTINUATION, PING, PONG, RSV1, TEXT, Frame, close, frame
+from tests.end_to_end.websocket.frames import BINARY, CLOSE, CONTINUATION, PING, RSV1, TEXT, Frame, close
 from tests.end_to_end.wire import Answer, Wire
 
 KEY = "dGhlIHNhbXBsZSBub25jZQ=="
@@ -81,12 +81,11 @@ class Client(Wire):
             data += part.payload
         return data.decode() if kind == TEXT else data
 
-    def answered(self) -> str | bytes:
-        """The next message; pings in front of it are answered."""
+    def past_pings(self) -> Frame:
+        """The next frame that is no ping."""
         while (part := self.frame()).opcode == PING:
-            self.send(frame(PONG, part.payload))
-        assert part.opcode in (TEXT, BINARY), part
-        return part.payload.decode() if part.opcode == TEXT else part.payload
+            pass
+        return part
 
     def closing(self) -> tuple[int, str]:
         """The next frame, which is a close frame: code and reason."""

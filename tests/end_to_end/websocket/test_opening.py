@@ -10,7 +10,7 @@ import pytest
 
 from tests.end_to_end.server import Server, until
 from tests.end_to_end.websocket.client import Client, connect, handshake
-from tests.end_to_end.websocket.frames import PING, PONG, frame, text
+from tests.end_to_end.websocket.frames import PING, PONG, TEXT, Frame, frame, text
 from tests.end_to_end.wire import Wire
 
 
@@ -86,7 +86,7 @@ def test_deadlines() -> None:
                 ping = client.frame()
                 assert ping.opcode == PING
                 client.send(frame(PONG, ping.payload))
-            assert client.send(text("still here")).answered() == "still here"
+            assert client.send(text("still here")).past_pings() == Frame(TEXT, b"still here")
         server.log.take(r"[^\n]*\[warning\] [^\n]*\(504\)[^\n]*\n")
 
 
