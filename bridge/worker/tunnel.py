@@ -17,8 +17,8 @@ from bridge.worker.stream import Router, WorkerStream
 
 #: Bytes up to which what waits is joined at once: an object for each short piece would be many times as long.
 _SHORT = 1024
-#: Bytes from which a frame is joined in its message only, and the bell is not rung for each: the application is as long
-#: busy with it as the router, or longer if it is packed, and that would fall asleep after every one.
+#: Bytes from which a frame is joined in its message only, and the bell is not rung for each: the worker is as long busy
+#: with it as the router, or longer if it is packed, and the router would fall asleep after every one.
 _LONG = 1024
 _RESPOND, _FINISH = int(Event.RESPOND), int(Event.FINISH)
 
@@ -145,9 +145,7 @@ class TunnelStream(WorkerStream):
             return False
         if credit:
             self.credited(credit)
-        self._consumed = consumed = self._consumed + len(data)  # as `_consume`, of what is not the last
-        if consumed * 2 >= self._tunnels.window:
-            self._want()
+        self._consume(len(data))
         self.sink.arrived(data)
         return True
 
@@ -193,7 +191,7 @@ class TunnelStream(WorkerStream):
         if result == CANCELLED:
             self.cancel()
             raise StreamCancelled
-        if under_way < tunnels.window and tunnels.clear():  # as `_writable`, where nothing is pending
+        if self._writable():
             return True
         self._pending = deque()  # what follows waits, even if whoever sends it does not
         return False
