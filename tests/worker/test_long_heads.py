@@ -29,7 +29,7 @@ def test_long_heads_of_several_threads(body: bytes) -> None:
     with RouterSide(TINY, threads=6) as side:
         seats = [side.seat(index) for index in range(6)]
         streams = [side.claimed(seat, head=HEAD[-24:]) for seat in seats[:4]]
-        held = side.segment.chunks.claim(TINY.chunks), TINY.chunks
+        held = [(side.segment.chunks.claim(TINY.chunks), TINY.chunks)]
         heads = [b"x: " + bytes([65 + index]) * 60_000 + b"\r\n" for index in range(4)]
 
         def respond(index: int) -> None:
@@ -49,8 +49,8 @@ def test_long_heads_of_several_threads(body: bytes) -> None:
                     over.add(message.stream)
                 else:
                     side.acknowledge(message.stream, len(message.payload) - message.head)
-            if len(sizes) == 4:
-                side.segment.release(*held)  # those behind it are not ours any more
+            if len(sizes) == 4 and held:
+                side.segment.release(*held.pop())
                 seats[0].router.chunks_released()
             return len(over) == 4
 

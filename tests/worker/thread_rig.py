@@ -209,7 +209,8 @@ class RouterSide:
         self.port.send(HEADER.pack(stream, WINDOW, 0, 0, 0, size, 0, 0))
 
     def drain(self) -> list[Message]:
-        """What the worker has sent; its chunks are free afterwards."""
+        """What the worker has sent; its chunks are free afterwards. What has found no room goes out now."""
+        self.port.flush()
         result = self.port.incoming.drain(64)
         self._got = []
         dispatch(self.port.incoming, result & COUNT, self._take)
