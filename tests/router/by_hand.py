@@ -57,7 +57,8 @@ class WorkerByHand:
         return self
 
     def look(self) -> None:
-        """Take what there is: requests, messages, what came over the link."""
+        """Take what there is: requests, messages, what came over the link; what found no room goes out."""
+        self.port.flush()
         while received := self.link.receive_bytes():
             data, fds = received
             if is_record(data):
