@@ -2,6 +2,11 @@
 
 Without options: every row at 1, 4 and 64 connections, with one worker each, then with as many processes as Bridge has;
 about half an hour. --quick: one worker each, at the row's own number of connections; about ten minutes.
+
+--slices: where rounds differ by more than servers do, as on a machine that is shared: all servers of a row are up and
+loaded in turn, a third of a second each (one second with wrk), and the result says how sure it is. To decide one row:
+
+    make bench ARGS="--slices 200 --rows ws-long --servers bridge uvicorn"    two and a half minutes
 """
 
 from __future__ import annotations
@@ -17,8 +22,9 @@ from pathlib import Path
 from typing import Any
 
 from tests.bench.figures import Key, Results
-from tests.bench.measure import HERE, ROOT, NotMeasured, measure
-from tests.bench.plan import Choice, Step, plan
+from tests.bench.measure import HERE, ROOT, NotMeasured, measure, measure_in_turn
+from tests.bench.plan import Choice, Group, Step, groups, plan
+from tests.bench.ratio import FEWEST
 from tests.bench.rows import ROWS
 from tests.bench.servers import SERVERS, versions
 from tests.bench.sockets import allow_many
@@ -37,21 +43,34 @@ def options() -> tuple[Choice, str]:
     parser.add_argument("--quick", action="store_true", help="one worker; 64 connections, or 4 for 1 MiB")
     parser.add_argument("--rounds", type=int, help="how often everything is measured (default 3)")
     parser.add_argument("--seconds", type=int, help="length of one measurement (default 2)")
+    parser.add_argument(
+        "--slices", type=_slices, metavar="N", help=f"so many of each server, {FEWEST} at least; as --quick"
+    )
     parser.add_argument("--rows", nargs="+", default=["*"], metavar="ROW", help=f"patterns of: {rows}")
     parser.add_argument("--servers", nargs="+", default=["*"], metavar="SERVER", help=f"patterns of: {servers}")
     parser.add_argument("--workers", nargs="+", type=int, metavar="N", help="processes of the peers (default 1 2)")
     parser.add_argument("--connections", nargs="+", type=int, metavar="N", help="at once (default 1 4 64)")
     parser.add_argument("--into", default="", metavar="FILE", help="where the results go, as JSON")
     said = parser.parse_args()
+    if said.slices and (said.rounds or said.seconds):
+        parser.error("--slices have a length of their own: leave --rounds and --seconds out")
+    quick = said.quick or said.slices
     choice = Choice(
         rounds=said.rounds or 3,
         seconds=said.seconds or 2,
+        slices=said.slices or 0,
         rows=said.rows,
         servers=said.servers,
-        workers=said.workers or ((1,) if said.quick else (1, 2)),
-        connections=said.connections or (() if said.quick else (1, 4, 64)),
+        workers=said.workers or ((1,) if quick else (1, 2)),
+        connections=said.connections or (() if quick else (1, 4, 64)),
     )
     return choice, said.into
+
+
+def _slices(text: str) -> int:
+    if not text.isdecimal() or int(text) < FEWEST:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a number from {FEWEST} on")
+    return int(text)
 
 
 def machine() -> dict[str, Any]:
@@ -102,6 +121,23 @@ def run(steps: list[Step], results: Results, seconds: int) -> None:
         print(f"round {step.round + 1}  {left / 60:5.1f} min left  {name}{said}", flush=True)
 
 
+def run_in_turn(several: list[Group], results: Results) -> None:
+    """As `run`, of groups; a line for each."""
+    left = sum(group.duration for group in several)
+    for group in several:
+        row = group.steps[0].row
+        print(f"{left / 60:5.1f} min left  {row.name}, {group.connections} connections", flush=True)
+        try:
+            for step, one in measure_in_turn(group):
+                results.add(Key(row.name, group.connections, step.workers, step.server.name), one)
+        except NotMeasured as error:
+            results.failures[row.name] = str(error)
+        except KeyboardInterrupt:
+            results.failures["the rest"] = f"interrupted at {row.name}"
+            return
+        left -= group.duration
+
+
 def main() -> None:
     """Measure, write the JSON, print the tables."""
     choice, into = options()
@@ -116,7 +152,8 @@ def main() -> None:
             "commit": commit(),
             "machine": machine(),
             "versions": versions(),
-            "options": {"rounds": choice.rounds, "seconds": choice.seconds},
+            "options": {"rounds": choice.rounds, "seconds": choice.seconds}
+            | ({"slices": choice.slices} if choice.slices else {}),
             "commands": {f"{server.name} {server.interface}": server.command for server in SERVERS},
         }
     )
@@ -125,7 +162,10 @@ def main() -> None:
             f"Something else is busy here (load {results.about['machine']['load']}): the figures will be worth little."
         )
     allow_many(max(max(step.connections) for step in steps))
-    run(steps, results, choice.seconds)
+    if choice.slices:
+        run_in_turn(list(groups(choice)), results)
+    else:
+        run(steps, results, choice.seconds)
     file = Path(into) if into else file_of(results)
     file.parent.mkdir(parents=True, exist_ok=True)
     file.write_text(results.dump())

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from statistics import median
+from statistics import fmean, median
 from typing import Any
 
 MARK = "JSON "  #: in front of the line that report.lua writes
@@ -73,6 +73,10 @@ class Case:
     def middle(self, measure: str) -> float:
         """The median over the rounds."""
         return float(median(getattr(one, measure) for one in self.rounds))
+
+    def mean(self, measure: str) -> float:
+        """The mean over the rounds."""
+        return fmean(getattr(one, measure) for one in self.rounds)
 
     def spread(self, measure: str) -> float:
         """Half the distance between the best and the worst round, as a part of the median."""

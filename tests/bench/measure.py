@@ -11,14 +11,14 @@ import sys
 import tempfile
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import IO
 
 from tests.bench import processes, sockets
 from tests.bench.figures import Figures, figures, parse_wrk
-from tests.bench.plan import WARMING, Step
+from tests.bench.plan import WARMING, Group, Step
 from tests.bench.rows import MANY, Row, complaint
 from tests.end_to_end.wire import BrokenAnswer
 
@@ -109,12 +109,12 @@ def stop(server: subprocess.Popen[bytes]) -> None:
         return  # nobody was left
 
 
-def load(address: tuple[str, int], row: Row, connections: int, seconds: int) -> dict[str, int]:
-    """Load the server for so many seconds, with wrk or over WebSockets; the client's figures."""
+def load(address: tuple[str, int], row: Row, connections: int, seconds: float) -> dict[str, int]:
+    """Load the server for so many seconds, with wrk (whole ones) or over WebSockets; the client's figures."""
     if row.message:
         return parse_wrk(sockets.load(row, address, connections, seconds))
     url = f"http://{address[0]}:{address[1]}{row.path}"
-    command = ["wrk", "-t1", f"-c{connections}", f"-d{seconds}s", "-s", str(HERE / "report.lua"), url]
+    command = ["wrk", "-t1", f"-c{connections}", f"-d{seconds:.0f}s", "-s", str(HERE / "report.lua"), url]
     done = subprocess.run([*command, "--", str(row.upload)], capture_output=True, text=True, check=False)
     return parse_wrk(done.stdout + done.stderr)
 
@@ -127,6 +127,14 @@ def idle(address: tuple[str, int], row: Row, connections: int, pid: int) -> Figu
         spent, with_them = processes.cpu_seconds(before, processes.tree(pid)), processes.pss(pid)
     each = round((with_them - memory) / 1024 / connections, 1)
     return replace(figures(numbers, spent, with_them), idle_kib=each)
+
+
+def loaded(address: tuple[str, int], row: Row, connections: int, seconds: float, pid: int) -> Figures:
+    """One load, and what it cost."""
+    before = processes.tree(pid)
+    numbers = load(address, row, connections, seconds)
+    spent = processes.cpu_seconds(before, processes.tree(pid))
+    return figures(numbers, spent, processes.pss(pid))
 
 
 def measure(step: Step, seconds: int) -> Iterator[tuple[int, Figures]]:
@@ -142,9 +150,30 @@ def measure(step: Step, seconds: int) -> Iterator[tuple[int, Figures]]:
                 if step.row.idle:
                     yield connections, idle(address, step.row, connections, pid)
                     continue
-                before = processes.tree(pid)
-                numbers = load(address, step.row, connections, seconds)
-                spent = processes.cpu_seconds(before, processes.tree(pid))
-                yield connections, figures(numbers, spent, processes.pss(pid))
+                yield connections, loaded(address, step.row, connections, seconds, pid)
+        except (ValueError, RuntimeError) as error:
+            raise NotMeasured(str(error).partition("\n")[0]) from error
+
+
+def measure_in_turn(group: Group) -> Iterator[tuple[Step, Figures]]:
+    """The slices of a group as they are made, each time round from the other end.
+
+    Raises:
+        NotMeasured: one of the servers does not serve this, or not to the end.
+    """
+    row, connections = group.steps[0].row, group.connections
+    with ExitStack() as up:
+        servers = []
+        for step in group.steps:
+            try:
+                servers.append((step, *up.enter_context(running(step))))
+            except NotMeasured as error:
+                raise NotMeasured(f"{step.server.name}: {error}") from error
+        try:
+            for _, address, _ in servers:
+                load(address, row, connections, WARMING)
+            for number in range(group.slices):
+                for step, address, pid in servers if number % 2 == 0 else reversed(servers):
+                    yield step, loaded(address, row, connections, group.seconds, pid)
         except (ValueError, RuntimeError) as error:
             raise NotMeasured(str(error).partition("\n")[0]) from error

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from fnmatch import fnmatch
 
 from tests.bench.rows import ROWS, Row
@@ -13,6 +13,8 @@ STARTING = 0.8  #: seconds that a server takes to start, be checked and stop, ab
 WARMING = 1  #: seconds of load before a server is measured
 AROUND = 0.1  #: seconds beside each measurement
 OPENING = 4  #: seconds that it takes to open what is then idle
+SLICE = 0.3  #: seconds of load of a slice …
+WHOLE_SLICE = 1  #: … or of one by wrk, which knows no fractions
 
 
 @dataclass(frozen=True)
@@ -37,6 +39,7 @@ class Choice:
 
     rounds: int
     seconds: int  #: wrk knows no fractions
+    slices: int = 0  #: instead of rounds: how often each server is loaded while all of a row are up; 0 = not so
     rows: Sequence[str] = ("*",)
     servers: Sequence[str] = ("*",)
     workers: Sequence[int] = (1,)
@@ -66,3 +69,31 @@ def plan(choice: Choice) -> Iterator[Step]:
                 if workers == choice.workers[0] or not server.router
             ]
             yield from steps if number % 2 == 0 else reversed(steps)
+
+
+@dataclass(frozen=True)
+class Group:
+    """Servers of one row that are up at the same time, and loaded in turn."""
+
+    steps: tuple[Step, ...]
+    connections: int
+    slices: int
+
+    @property
+    def seconds(self) -> float:
+        """Of load in one slice."""
+        return SLICE if self.steps[0].row.message else WHOLE_SLICE
+
+    @property
+    def duration(self) -> float:
+        """How many seconds all of it takes, about."""
+        return len(self.steps) * (STARTING + WARMING + self.slices * (self.seconds + AROUND))
+
+
+def groups(choice: Choice) -> Iterator[Group]:
+    """What is measured in slices: everything that `plan` has in a round, but for what is idle."""
+    steps = list(plan(replace(choice, rounds=1)))
+    for row in ROWS:
+        several = tuple(step for step in steps if step.row is row and not row.idle)
+        for connections in several[0].connections if several else ():
+            yield Group(several, connections, choice.slices)

@@ -6,6 +6,8 @@ from collections.abc import Iterator
 
 from tests.bench.figures import Case, Results
 from tests.bench.goals import verdicts
+from tests.bench.plan import SLICE, WHOLE_SLICE
+from tests.bench.ratio import SURE
 from tests.bench.rows import ROWS, Row
 from tests.bench.servers import SERVERS
 
@@ -89,10 +91,19 @@ def about(results: Results) -> list[str]:
     beside = f"wrk and other work (load {machine['load']}) run" if busy(results) else "wrk runs"
     where = f"{machine['processors']} x {machine['cpu']}, Linux {machine['kernel']}, Python {machine['python']}"
     where += f", wrk {machine['wrk']}"
+    how = f"{options['rounds']} rounds of {options['seconds']} s"
+    turns = []
+    if slices := options.get("slices"):
+        how = f"{slices} slices of {SLICE} s ({WHOLE_SLICE} s with wrk)"
+        turns = [
+            "All servers of a row are up at the same time, and loaded in turn. The goals compare means; in parentheses",
+            f"is where {SURE:.0%} of the ratios lie that chance could have made of these slices.",
+        ]
     return [
-        f"{results.about['date']}, medians of {options['rounds']} rounds of {options['seconds']} s; {beside} beside",
+        f"{results.about['date']}, medians of {how}; {beside} beside",
         f"the servers on {where};",
         f"{versions}.",
+        *turns,
     ]
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from tests.bench.plan import Choice, plan
+from tests.bench.plan import SLICE, WHOLE_SLICE, Choice, groups, plan
 from tests.bench.rows import ROWS, complaint
 
 HELLO = ROWS[0]
@@ -53,6 +53,18 @@ def test_connections_are_the_rows_own_unless_said() -> None:
     asked = {step.row.name: step.connections for step in plan(Choice(1, 1, connections=[1, 64]))}
     assert {asked.pop("ws-idle")} == {(5000,)}
     assert set(asked.values()) == {(1, 64)}
+
+
+def test_slices_are_of_servers_of_one_row() -> None:
+    """All servers of a row are up together, with each number of connections; what is idle has no slices."""
+    found = list(groups(Choice(3, 1, slices=50, rows=["ws-*"], servers=["bridge", "uvicorn"], connections=[1, 64])))
+    assert {group.steps[0].row.name for group in found} == {row.name for row in ROWS if row.message and not row.idle}
+    assert [group.connections for group in found[:2]] == [1, 64]
+    assert all([step.server.name for step in group.steps] == ["bridge", "uvicorn"] for group in found)
+    assert found[0].seconds == SLICE
+    assert found[0].duration > 2 * 50 * SLICE
+    (hello,) = groups(Choice(1, 1, slices=50, rows=["hello-asgi"]))
+    assert hello.seconds == WHOLE_SLICE
 
 
 @pytest.mark.parametrize(("status", "body"), [(500, b"Hello, world!\n"), (200, b"Hello"), (200, b"Sorry, world!\n")])

@@ -1,0 +1,45 @@
+"""PURE. What part of another server's CPU time one needs, from slices that both had in turn, and how sure that is.
+
+A machine that is slower for seconds at a time, as shared ones are, is so for the neighbouring slices of both: so it is
+pairs that are drawn again and again, to see how far chance moves the result. Means are compared, not medians: where
+processors slow down each for itself, a server with one process has slices without any of that, and one with two
+processes has only half of it in nearly all; the means are the same.
+"""
+
+from __future__ import annotations
+
+from random import Random
+from typing import NamedTuple
+
+from tests.bench.figures import Case
+
+DRAWS = 2000
+SURE = 0.95  #: part of the draws that lies within the range
+FEWEST = 20  #: slices of which a range says something
+
+
+class Range(NamedTuple):
+    """A ratio, and between what bounds it lies."""
+
+    ratio: float
+    low: float
+    high: float
+
+    def __str__(self) -> str:
+        return f"{self.ratio:.2f} ({self.low:.3f} to {self.high:.3f})"
+
+
+def compare(ours: Case, theirs: Case) -> Range | None:
+    """CPU time of one as a part of another's; None = they have had too few slices together."""
+    together = zip(ours.rounds, theirs.rounds, strict=False)  # who was interrupted has one more of the one
+    pairs = [(one.cpu_us, other.cpu_us) for one, other in together]
+    if len(pairs) < FEWEST:
+        return None
+    chance = Random(len(pairs))  # the same run has the same range, however often it is shown
+    drawn = sorted(_ratio(chance.choices(pairs, k=len(pairs))) for _ in range(DRAWS))
+    edge = round(DRAWS * (1 - SURE) / 2)
+    return Range(_ratio(pairs), drawn[edge], drawn[-1 - edge])
+
+
+def _ratio(pairs: list[tuple[float, float]]) -> float:
+    return sum(ours for ours, _ in pairs) / sum(theirs for _, theirs in pairs)
