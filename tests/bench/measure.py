@@ -10,7 +10,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -109,14 +109,35 @@ def stop(server: subprocess.Popen[bytes]) -> None:
         return  # nobody was left
 
 
-def load(address: tuple[str, int], row: Row, connections: int, seconds: float) -> dict[str, int]:
-    """Load the server for so many seconds, with wrk (whole ones) or over WebSockets; the client's figures."""
+@contextmanager
+def client(address: tuple[str, int], row: Row, connections: int, seconds: float) -> Iterator[Callable[[], str]]:
+    """What loads the server for so many seconds when it is called, and returns what the client writes.
+
+    wrk opens its connections then. WebSockets are open before, and until the block ends: a handshake costs as much as
+    many messages.
+    """
     if row.message:
-        return parse_wrk(sockets.load(row, address, connections, seconds))
+        with sockets.opened(row, address, connections, seconds) as send:
+            yield send
+    else:
+        yield lambda: wrk(address, row, connections, seconds)
+
+
+def wrk(address: tuple[str, int], row: Row, connections: int, seconds: float) -> str:
+    """What wrk writes when it has loaded the server for so many seconds, whole ones."""
     url = f"http://{address[0]}:{address[1]}{row.path}"
     command = ["wrk", "-t1", f"-c{connections}", f"-d{seconds:.0f}s", "-s", str(HERE / "report.lua"), url]
     done = subprocess.run([*command, "--", str(row.upload)], capture_output=True, text=True, check=False)
-    return parse_wrk(done.stdout + done.stderr)
+    return done.stdout + done.stderr
+
+
+def load(address: tuple[str, int], row: Row, connections: int, seconds: float, pid: int) -> Figures:
+    """Load the server, and see what it cost."""
+    with client(address, row, connections, seconds) as send:
+        before = processes.tree(pid)
+        numbers = parse_wrk(send())
+        spent = processes.cpu_seconds(before, processes.tree(pid))
+    return figures(numbers, spent, processes.pss(pid))
 
 
 def idle(address: tuple[str, int], row: Row, connections: int, pid: int) -> Figures:
@@ -129,14 +150,6 @@ def idle(address: tuple[str, int], row: Row, connections: int, pid: int) -> Figu
     return replace(figures(numbers, spent, with_them), idle_kib=each)
 
 
-def loaded(address: tuple[str, int], row: Row, connections: int, seconds: float, pid: int) -> Figures:
-    """One load, and what it cost."""
-    before = processes.tree(pid)
-    numbers = load(address, row, connections, seconds)
-    spent = processes.cpu_seconds(before, processes.tree(pid))
-    return figures(numbers, spent, processes.pss(pid))
-
-
 def measure(step: Step, seconds: int) -> Iterator[tuple[int, Figures]]:
     """The figures of a step for each number of connections.
 
@@ -145,12 +158,12 @@ def measure(step: Step, seconds: int) -> Iterator[tuple[int, Figures]]:
     """
     with running(step) as (address, pid):
         try:
-            load(address, step.row, MANY if step.row.idle else max(step.connections), WARMING)
+            load(address, step.row, MANY if step.row.idle else max(step.connections), WARMING, pid)
             for connections in step.connections:
                 if step.row.idle:
                     yield connections, idle(address, step.row, connections, pid)
                     continue
-                yield connections, loaded(address, step.row, connections, seconds, pid)
+                yield connections, load(address, step.row, connections, seconds, pid)
         except (ValueError, RuntimeError) as error:
             raise NotMeasured(str(error).partition("\n")[0]) from error
 
@@ -170,10 +183,10 @@ def measure_in_turn(group: Group) -> Iterator[tuple[Step, Figures]]:
             except NotMeasured as error:
                 raise NotMeasured(f"{step.server.name}: {error}") from error
         try:
-            for _, address, _ in servers:
-                load(address, row, connections, WARMING)
+            for _, address, pid in servers:
+                load(address, row, connections, WARMING, pid)
             for number in range(group.slices):
                 for step, address, pid in servers if number % 2 == 0 else reversed(servers):
-                    yield step, loaded(address, row, connections, group.seconds, pid)
+                    yield step, load(address, row, connections, group.seconds, pid)
         except (ValueError, RuntimeError) as error:
             raise NotMeasured(str(error).partition("\n")[0]) from error

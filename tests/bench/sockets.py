@@ -12,7 +12,7 @@ import struct
 import subprocess
 import tempfile
 import zlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import cache
 from pathlib import Path
@@ -26,6 +26,7 @@ OFFER = "Sec-WebSocket-Extensions: permessage-deflate; client_max_window_bits"
 WINDOW_BITS = 9  #: of what the client compresses: it fits whatever the server asks for
 TAIL = b"\0\0\xff\xff"
 DIFFERENT = 8  #: messages of a row
+OPEN = "OPEN\n"  #: what the client writes when messages may be sent
 
 
 @cache
@@ -113,10 +114,28 @@ def _client(row: Row, address: tuple[str, int], connections: int, milliseconds: 
             yield process
 
 
-def load(row: Row, address: tuple[str, int], connections: int, seconds: float) -> str:
-    """Send messages over so many WebSockets for so long; what the client writes, as `figures.parse_wrk` reads it."""
+@contextmanager
+def opened(row: Row, address: tuple[str, int], connections: int, seconds: float) -> Iterator[Callable[[], str]]:
+    """So many WebSockets are open for the length of the block.
+
+    What it gets sends messages through them, for so long, and returns what `figures.parse_wrk` reads. It can be called
+    once.
+    """
     with _client(row, address, connections, round(seconds * 1000)) as process:
-        return process.communicate()[0]
+        assert process.stdin
+        assert process.stdout
+        stdin, stdout = process.stdin, process.stdout
+        said = stdout.readline()
+
+        def send() -> str:
+            if said != OPEN:
+                return said  # why not
+            stdin.write("\n")
+            stdin.flush()
+            return stdout.readline()
+
+        yield send
+        process.communicate()
 
 
 @contextmanager

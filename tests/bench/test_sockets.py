@@ -13,7 +13,7 @@ import pytest
 
 from tests.bench.figures import parse_wrk
 from tests.bench.rows import ROWS, Row
-from tests.bench.sockets import TAIL, ask, framed, held, load, request, texts
+from tests.bench.sockets import TAIL, ask, framed, held, opened, request, texts
 from tests.end_to_end.server import until
 from tests.end_to_end.websocket.client import KEY, accept_of
 from tests.end_to_end.websocket.frames import masked
@@ -42,6 +42,8 @@ def server(
         left: gets an entry for each client that has left by itself.
     """
 
+    gone = [] if left is None else left
+
     def serve(connection: socket.socket) -> None:
         with connection, connection.makefile("rb") as file:
             while file.readline() not in (b"\r\n", b""):
@@ -56,8 +58,7 @@ def server(
                 if not (data := answer(masked(file.read(size), mask))):
                     return
                 connection.sendall(data)
-            if left is not None:
-                left.append("one")
+            gone.append("one")
 
     def listen() -> None:
         while True:
@@ -70,13 +71,19 @@ def server(
     def run(connection: socket.socket) -> None:
         try:
             serve(connection)
-        except OSError:
-            return  # the client has had enough
+        except OSError:  # the client has had enough, and has not read all
+            gone.append("one")
 
     with socket.create_server(("127.0.0.1", 0)) as listener:
         threading.Thread(target=listen, daemon=True).start()
         yield listener.getsockname()
         listener.shutdown(socket.SHUT_RDWR)
+
+
+def load(row: Row, address: tuple[str, int], connections: int, seconds: float) -> dict[str, int]:
+    """What the client counts."""
+    with opened(row, address, connections, seconds) as send:
+        return parse_wrk(send())
 
 
 @pytest.mark.parametrize("row", [SHORT, LONG], ids=["short", "long"])
@@ -92,7 +99,7 @@ def test_echoes_are_counted(row: Row) -> None:
         return whole if len(seen) % 2 else b"\x01" + first[1:] + b"\x89\x01x" + b"\x80" + second[1:]
 
     with server(echo) as address:
-        numbers = parse_wrk(load(row, address, 2, 0.2))
+        numbers = load(row, address, 2, 0.2)
     assert numbers["errors"] == 0
     assert len(seen) - 2 <= numbers["requests"] <= len(seen)
     assert 0 < numbers["p50"] <= numbers["p99"] < 200_000 <= numbers["microseconds"]
@@ -103,7 +110,7 @@ def test_echoes_are_counted(row: Row) -> None:
 def test_wrong_answers_are_errors(answer: bytes) -> None:
     """A message of another length, a close, a masked frame and the end of the connection are no answers."""
     with server(lambda _: answer) as address, pytest.raises(ValueError, match=r"answered.*'errors': 3"):
-        parse_wrk(load(SHORT, address, 3, 5))
+        load(SHORT, address, 3, 5)
 
 
 def test_a_refusal_is_said() -> None:
@@ -112,7 +119,27 @@ def test_a_refusal_is_said() -> None:
         server(lambda data: data, "403 Forbidden") as address,
         pytest.raises(ValueError, match="the handshake was refused"),
     ):
-        parse_wrk(load(SHORT, address, 1, 1))
+        load(SHORT, address, 1, 1)
+
+
+def test_connections_are_open_around_the_load() -> None:
+    """What is measured between the two is messages alone: nothing is sent before, and nobody leaves until later."""
+    seen: list[bytes] = []
+    left: list[str] = []
+
+    def echo(payload: bytes) -> bytes:
+        seen.append(payload)
+        return plain(payload)
+
+    with server(echo, left=left) as address:
+        with opened(SHORT, address, 3, 0.1):
+            pass
+        until(lambda: len(left) == 3, "all have left")
+        assert seen == []
+        with opened(SHORT, address, 3, 0.1) as send:
+            assert 0 < parse_wrk(send())["requests"] <= len(seen)
+            assert len(left) == 3
+        until(lambda: len(left) == 6, "all have left")
 
 
 def test_idle_connections_are_held() -> None:
