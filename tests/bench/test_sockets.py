@@ -41,7 +41,6 @@ def server(
         accepts: status and reason with which it answers every handshake.
         left: gets an entry for each client that has left by itself.
     """
-
     gone = [] if left is None else left
 
     def serve(connection: socket.socket) -> None:
