@@ -69,6 +69,7 @@ class Port:
     """
 
     __slots__ = (
+        "_queue",
         "backlog",
         "bell",
         "inbox",
@@ -84,6 +85,7 @@ class Port:
 
     def __init__(self, memory: mmap, geometry: Geometry, owner: int, *, create: bool) -> None:
         self.memory = memory
+        self._queue = geometry.queue
         size = geometry.queue_bytes
         inbox, outbox = (
             Queue(
@@ -143,6 +145,11 @@ class Port:
     def clear(self) -> bool:
         """Whether no message waits for the queue: one that is sent now goes straight into it."""
         return not self.backlog
+
+    @property
+    def crowded(self) -> bool:
+        """Whether as many messages wait here as the queue holds: who can should add no more."""
+        return len(self.backlog) >= self._queue
 
     def flush(self) -> bool:
         """Send what waits here, as far as there is room; True = nothing waits any more.

@@ -4,8 +4,8 @@ A read that fits a queue item is one message. Where one was longer, the next goe
 application's request memory, if there are any to spare: the worker copies them and says so (TAKEN), and they are free.
 So what is short costs no chunk, what is idle holds none, and without memory it only costs more.
 
-At most `http.websocket.window` bytes are under way. Without credit, and while the worker's queue is full, the socket
-is not read; `hangup` watches it.
+At most `http.websocket.window` bytes are under way. Without credit, and while as many messages wait for the worker's
+queue as it holds, the socket is not read; `hangup` watches it.
 """
 
 from __future__ import annotations
@@ -137,7 +137,7 @@ class Inflow(asyncio.BufferedProtocol):
         for start in range(0, len(data), room):
             end = draft.write(_HEAD, data[start : start + room])
             self._post(end - _HEAD)
-        if self._credit <= 0 or self.port.port.backlog:
+        if self._credit <= 0 or self.port.port.crowded:
             self._pause()
 
     # Chunks
@@ -206,7 +206,7 @@ class Inflow(asyncio.BufferedProtocol):
     def queue_ready(self) -> None:
         """There is room in the worker's queue, or credit: go on reading if there are both."""
         if self._paused and self._credit > 0 and not self._deaf:
-            if self.port.port.backlog:
+            if self.port.port.crowded:
                 self.port.halted[self] = None
             else:
                 self._resume()
@@ -216,7 +216,7 @@ class Inflow(asyncio.BufferedProtocol):
             self._paused = True
             self._transport.pause_reading()
             self._service.hangups.watch(self._socket.fileno(), self)
-        if self.port.port.backlog:
+        if self.port.port.crowded:
             self.port.halted[self] = None
 
     def _resume(self) -> None:

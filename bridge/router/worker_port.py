@@ -203,7 +203,8 @@ class WorkerPort(WorkerLink):
             length: of the message, in bytes.
 
         Returns:
-            False: the queue is full: nothing more should follow before `Halted.queue_ready`.
+            False: nothing more should follow before `Halted.queue_ready`. Not as soon as the queue is full: to pause
+            one socket after the other, and to resume them, costs more than that their messages wait.
         """
         port = self.port
         try:
@@ -213,10 +214,11 @@ class WorkerPort(WorkerLink):
                     if ring:
                         self.loop.call_soon(self._ring)
                     return True
-            return port.send(draft.memory[:length])  # it may find the room that has just been made
+            port.send(draft.memory[:length])  # it may find the room that has just been made
         except RemoteProtocolError as error:
             self._cut_soon(error)
-        return False
+            return False
+        return not port.crowded
 
     def _ring(self) -> None:
         if self.application.workers.get(self.number) is self:

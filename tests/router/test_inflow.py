@@ -12,7 +12,8 @@ from bridge.core import FULL, Draft, Queue
 from bridge.ipc.message import DATA, WANT
 from bridge.ipc.pool import SegmentPool
 from bridge.router.tunnel import Tunnel
-from tests.router.rig import settle, until
+from bridge.worker.tunnel import TunnelStream
+from tests.router.rig import TINY, settle, until
 from tests.router.websockets import LARGE, WebSockets, echo, raw, run, unread
 
 
@@ -67,6 +68,40 @@ def test_a_worker_that_does_not_look(memory: config.Memory) -> None:
             while size < 10 * len(LARGE):
                 await stream.readable()
                 size += len(stream.take() or b"")
+            stream.abort()
+            await client.close()
+        await rig.idle()
+        await rig.close()
+
+    run(test())
+
+
+def test_a_full_queue_alone_pauses_nobody() -> None:
+    """As many messages wait behind a queue as it holds; whoever has more than that for it is not read meanwhile."""
+
+    async def test() -> None:
+        rig = WebSockets(TINY)
+        worker = rig.worker()
+        clients = [await rig.open(worker) for _ in range(2 * TINY.queue + 2)]
+        port = rig.application.workers[worker.number].port
+        worker.attached._due = True  # no turn follows
+
+        async def arrived(stream: TunnelStream, size: int) -> None:
+            await until(lambda: unread(stream) == size)
+
+        async def sent(count: int) -> None:
+            await until(lambda: port.outgoing.length() + len(port.backlog) == count)
+
+        for number, (client, _) in enumerate(clients, 1):
+            client.writer.write(b"x")
+            await sent(number)
+        assert port.outgoing.length() == TINY.queue
+        assert len(rig.service.hangups._watched) == 3  # the one that has filled it up, and the two behind
+        worker.attached._due = False
+        worker.attached.turn()
+        for client, stream in clients:
+            client.writer.write(b"y")
+            await arrived(stream, 2)
             stream.abort()
             await client.close()
         await rig.idle()
