@@ -4,9 +4,9 @@ Without options: every row at 1, 4 and 64 connections, with one worker each, the
 about half an hour. --quick: one worker each, at the row's own number of connections; about ten minutes.
 
 --slices: where rounds differ by more than servers do, as on a machine that is shared: all servers of a row are up and
-loaded in turn, a third of a second each (one second with wrk), and the result says how sure it is. To decide one row:
+loaded in turn, 0.3 s each (1 s with wrk), and the result says how sure it is. To decide one row, in four minutes:
 
-    make bench ARGS="--slices 200 --rows ws-long --servers bridge uvicorn"    two and a half minutes
+    make bench ARGS="--slices 300 --rows ws-long --servers bridge uvicorn"
 """
 
 from __future__ import annotations
@@ -44,7 +44,10 @@ def options() -> tuple[Choice, str]:
     parser.add_argument("--rounds", type=int, help="how often everything is measured (default 3)")
     parser.add_argument("--seconds", type=int, help="length of one measurement (default 2)")
     parser.add_argument(
-        "--slices", type=_slices, metavar="N", help=f"so many of each server, {FEWEST} at least; as --quick"
+        "--slices",
+        type=_slices,
+        metavar="N",
+        help=f"all servers of a row up, N slices of load for each in turn ({FEWEST} at least); else as --quick",
     )
     parser.add_argument("--rows", nargs="+", default=["*"], metavar="ROW", help=f"patterns of: {rows}")
     parser.add_argument("--servers", nargs="+", default=["*"], metavar="SERVER", help=f"patterns of: {servers}")
@@ -69,7 +72,7 @@ def options() -> tuple[Choice, str]:
 
 def _slices(text: str) -> int:
     if not text.isdecimal() or int(text) < FEWEST:
-        raise argparse.ArgumentTypeError(f"{text!r} is not a number from {FEWEST} on")
+        raise argparse.ArgumentTypeError(f"{text!r} is not a whole number of at least {FEWEST}")
     return int(text)
 
 
@@ -125,15 +128,19 @@ def run_in_turn(several: list[Group], results: Results) -> None:
     """As `run`, of groups; a line for each."""
     left = sum(group.duration for group in several)
     for group in several:
-        row = group.steps[0].row
-        print(f"{left / 60:5.1f} min left  {row.name}, {group.connections} connections", flush=True)
+        name, connections = group.steps[0].row.name, group.connections
+
+        def failed(step: Step, why: str, name: str = name, connections: int = connections) -> None:
+            what = f"{name} {label(step.server.name, step.workers)}, {connections} connections"
+            results.failures[what] = why
+            print(f"               {what}: not measured: {why}", flush=True)
+
+        print(f"{left / 60:5.1f} min left  {name}, {connections} connections", flush=True)
         try:
-            for step, one in measure_in_turn(group):
-                results.add(Key(row.name, group.connections, step.workers, step.server.name), one)
-        except NotMeasured as error:
-            results.failures[row.name] = str(error)
+            for step, one in measure_in_turn(group, failed):
+                results.add(Key(name, connections, step.workers, step.server.name), one)
         except KeyboardInterrupt:
-            results.failures["the rest"] = f"interrupted at {row.name}"
+            results.failures["the rest"] = f"interrupted at {name}, {connections} connections"
             return
         left -= group.duration
 
@@ -142,8 +149,10 @@ def main() -> None:
     """Measure, write the JSON, print the tables."""
     choice, into = options()
     steps = list(plan(choice))
-    if not steps:
-        raise SystemExit("no row and server fit; make bench ARGS=--help lists them")
+    several = list(groups(choice)) if choice.slices else []
+    if not steps or (choice.slices and not several):
+        idle = "; what is idle has no slices" if steps else ""
+        raise SystemExit(f"no row and server fit{idle}; make bench ARGS=--help lists them")
     if not shutil.which("wrk"):
         raise SystemExit(WRK_MISSING)
     results = Results(
@@ -163,7 +172,7 @@ def main() -> None:
         )
     allow_many(max(max(step.connections) for step in steps))
     if choice.slices:
-        run_in_turn(list(groups(choice)), results)
+        run_in_turn(several, results)
     else:
         run(steps, results, choice.seconds)
     file = Path(into) if into else file_of(results)

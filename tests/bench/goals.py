@@ -58,7 +58,7 @@ def verdicts(results: Results) -> Iterator[str]:
 def _in_turn(goal: Goal, ours: Case, theirs: Case) -> str:
     part = compare(ours, theirs)
     if part is None:
-        return f"not measured  {goal}"
+        return f"not measured  {goal}: too few slices"
     cpu, peer = ours.mean("cpu_us"), theirs.mean("cpu_us")
     errors = f", {ours.errors} errors" if ours.errors else ""
     if ours.errors or (part.low > goal.part and cpu > goal.microseconds):

@@ -1,9 +1,10 @@
-"""One server under one load: start it, look whether it answers rightly, load it, read the clocks, stop it."""
+"""Servers under load: start one, look whether it answers rightly, load it, read the clocks, stop it; or several in turn."""
 
 from __future__ import annotations
 
 import http.client
 import os
+import random
 import signal
 import socket
 import subprocess
@@ -164,29 +165,33 @@ def measure(step: Step, seconds: int) -> Iterator[tuple[int, Figures]]:
                     yield connections, idle(address, step.row, connections, pid)
                     continue
                 yield connections, load(address, step.row, connections, seconds, pid)
-        except (ValueError, RuntimeError) as error:
+        except (ValueError, RuntimeError, OSError) as error:
             raise NotMeasured(str(error).partition("\n")[0]) from error
 
 
-def measure_in_turn(group: Group) -> Iterator[tuple[Step, Figures]]:
-    """The slices of a group as they are made, each time round from the other end.
+def measure_in_turn(group: Group, failed: Callable[[Step, str], None]) -> Iterator[tuple[Step, Figures]]:
+    """The slices of a group as they are made, each time round in an order that chance makes.
 
-    Raises:
-        NotMeasured: one of the servers does not serve this, or not to the end.
+    Args:
+        group: what is measured.
+        failed: called with a server that does not serve this, or not to the end, and why; the others go on.
     """
-    row, connections = group.steps[0].row, group.connections
+    row, connections, chance = group.steps[0].row, group.connections, random.Random(group.slices)
     with ExitStack() as up:
-        servers = []
+        servers: list[tuple[Step, tuple[str, int], int]] = []
         for step in group.steps:
             try:
                 servers.append((step, *up.enter_context(running(step))))
             except NotMeasured as error:
-                raise NotMeasured(f"{step.server.name}: {error}") from error
-        try:
-            for _, address, pid in servers:
-                load(address, row, connections, WARMING, pid)
-            for number in range(group.slices):
-                for step, address, pid in servers if number % 2 == 0 else reversed(servers):
-                    yield step, load(address, row, connections, group.seconds, pid)
-        except (ValueError, RuntimeError) as error:
-            raise NotMeasured(str(error).partition("\n")[0]) from error
+                failed(step, str(error))
+        for number in range(-1, group.slices):
+            for server in chance.sample(servers, len(servers)):
+                step, address, pid = server
+                try:
+                    one = load(address, row, connections, WARMING if number < 0 else group.seconds, pid)
+                except (ValueError, RuntimeError, OSError) as error:
+                    servers.remove(server)
+                    failed(step, str(error).partition("\n")[0])
+                else:
+                    if number >= 0:
+                        yield step, one

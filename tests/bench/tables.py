@@ -29,9 +29,12 @@ def number(value: float) -> str:
     return f"{value:,.0f}" if value >= 100 else f"{value:.1f}" if value >= 10 else f"{value:.2f}"
 
 
-def line(case: Case, ours: Case | None) -> str:
-    """One case as a line of the complete table."""
-    ratio = f"{case.middle('cpu_us') / ours.middle('cpu_us'):.2f}" if ours else "-"
+def line(case: Case, ours: Case | None, *, means: bool) -> str:
+    """One case as a line of the complete table; its CPU time relative to ours by means, or by medians."""
+    ratio = "-"
+    if ours:
+        theirs, own = ((one.mean if means else one.middle)("cpu_us") for one in (case, ours))
+        ratio = f"{theirs / own:.2f}"
     cells = [
         label(case.key.server, case.key.workers),
         str(case.key.connections),
@@ -51,7 +54,11 @@ def line(case: Case, ours: Case | None) -> str:
 def complete(results: Results) -> str:
     """Every figure of a run."""
     lines = [f"# Benchmark of Bridge {results.about['versions']['bridged']}", "", *about(results), ""]
-    lines.append("± is half the distance between the best and the worst round. ÷ is the CPU time relative to Bridge's.")
+    slices = bool(results.about["options"].get("slices"))
+    each, by = ("slice", ", by means") if slices else ("round", "")
+    lines.append(
+        f"± is half the distance between the best and the worst {each}. ÷ is the CPU time relative to Bridge's{by}."
+    )
     for row in ROWS:
         if not (counts := results.connections(row.name)):
             continue
@@ -68,7 +75,7 @@ def complete(results: Results) -> str:
             cases = [
                 case for case in results.cases.values() if (case.key.row, case.key.connections) == (row.name, count)
             ]
-            lines += [line(case, ours) for case in sorted(cases, key=order)]
+            lines += [line(case, ours, means=slices) for case in sorted(cases, key=order)]
     lines += ["", *failures(results), "## Goals", "", *(f"    {verdict}" for verdict in verdicts(results))]
     return "\n".join(lines) + "\n"
 

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import os
 import urllib.request
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 
 import pytest
 
+from tests.bench.figures import Figures
 from tests.bench.measure import NotMeasured, measure_in_turn, running
 from tests.bench.plan import Group, Step
 from tests.bench.rows import ROWS
@@ -35,19 +38,44 @@ def test_a_wrong_answer_is_not_measured() -> None:
 
 
 def test_servers_have_their_slices_in_turn() -> None:
-    """All are up at the same time, and each time round begins at the other end."""
+    """All are up at the same time, each has one slice before any has two, and one that is not measured stops none."""
+    row = next(row for row in ROWS if row.name == "ws-short")
+    bridge = next(server for server in SERVERS if server.interface == "websocket")
+    broken = replace(bridge, name="broken", command=bridge.command.replace("{target}", "asgi:gone"))
+    steps = tuple(Step(0, row, server, workers, (2,)) for server, workers in ((bridge, 1), (broken, 1), (bridge, 2)))
+    why: list[str] = []
+    made = []
+    for step, one in measure_in_turn(Group(steps, 2, 2), lambda step, text: why.append(f"{step.server.name}: {text}")):
+        assert one.requests_per_second > 0
+        made.append(step.workers)
+    assert [sorted(made[:2]), sorted(made[2:])] == [[1, 2], [1, 2]]
+    (said,) = why
+    assert said.startswith("broken: exit status 3")
+
+
+def test_a_server_that_ends_while_it_is_loaded_stops_no_other(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It has the slices that it had, the reason is said, and the others have all of theirs."""
     row = next(row for row in ROWS if row.name == "ws-short")
     bridge = next(server for server in SERVERS if server.interface == "websocket")
     steps = tuple(Step(0, row, bridge, workers, (2,)) for workers in (1, 2))
-    made = [(step.workers, one.requests_per_second > 0) for step, one in measure_in_turn(Group(steps, 2, 2))]
-    assert made == [(1, True), (2, True), (2, True), (1, True)]
+    figures = Figures(1.0, 1.0, 1.0, 1.0, 1.0, 0)
+    loads: list[int] = []
 
+    @contextmanager
+    def running(step: Step) -> Iterator[tuple[tuple[str, int], int]]:
+        yield ("127.0.0.1", 1), step.workers
 
-def test_who_cannot_be_measured_in_turn_is_named() -> None:
-    """One of several that does not start is told from the others."""
-    gone = replace(STEP, row=replace(UPLOAD, target="asgi:gone"))
-    with pytest.raises(NotMeasured, match=r"bridge: exit status 3; .*gone"):
-        list(measure_in_turn(Group((gone,), 1, 2)))
+    def load(_: object, __: object, ___: int, ____: float, pid: int) -> Figures:
+        loads.append(pid)
+        if pid == 2 and loads.count(2) == 3:
+            raise RuntimeError("the processes changed\nmuch")
+        return figures
+
+    monkeypatch.setattr("tests.bench.measure.running", running)
+    monkeypatch.setattr("tests.bench.measure.load", load)
+    why: list[str] = []
+    made = [step.workers for step, _ in measure_in_turn(Group(steps, 2, 4), lambda _, text: why.append(text))]
+    assert (made.count(1), made.count(2), why) == (4, 1, ["the processes changed"])
 
 
 def test_a_server_that_ends_is_not_measured() -> None:
