@@ -1,4 +1,4 @@
-"""Servers under load: start one, look whether it answers rightly, load it, read the clocks, stop it; or several in turn."""
+"""Servers under load, one or several in turn: start, look whether it answers rightly, load, read the clocks, stop."""
 
 from __future__ import annotations
 
