@@ -20,8 +20,8 @@
 #include "tracking.h"
 
 #define BRIDGE_BATCH_HEADER 8u /* a message in the batch: u32 length, u32 place, bytes */
-/* Bytes with which a drain ends before its limit. With half of it a WebSocket message of 16 KiB costs 3 % more. */
-#define BRIDGE_BATCH_BYTES 262144u
+/* Bytes with which a drain ends before its limit. With half of it a WebSocket message of 16 KiB costs 2 % more. */
+#define BRIDGE_BATCH_BYTES 524288u
 #define BRIDGE_LONG 4096u  /* a drain leaves a message of so many bytes where it lies … */
 #define BRIDGE_FRONT 1024u /* … but for so many at its front */
 #define BRIDGE_MOST_HELD (BRIDGE_BATCH_BYTES / BRIDGE_LONG)

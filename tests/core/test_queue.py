@@ -112,13 +112,13 @@ def test_the_limit_of_a_batch_holds(both: Ends) -> None:
 
 def test_a_batch_of_long_messages_is_short() -> None:
     """A drain ends when what it has copied is about what a cache holds, and the next one goes on behind it."""
-    queue = ends(Geometry(16, 40016, 1))
-    messages = [bytes([number]) * 40_000 for number in range(16)]
+    queue = ends(Geometry(32, 40016, 1))
+    messages = [bytes([number]) * 40_000 for number in range(32)]
     for message in messages:
         queue.router.push(message)
     found = []
     while count := queue.worker.drain(64):
-        assert count <= 7
+        assert count <= 14
         found += batch(queue.worker, count)
     assert found == messages
 
