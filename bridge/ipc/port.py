@@ -69,7 +69,7 @@ class Port:
     """
 
     __slots__ = (
-        "_queue",
+        "_capacity",
         "backlog",
         "bell",
         "inbox",
@@ -85,7 +85,7 @@ class Port:
 
     def __init__(self, memory: mmap, geometry: Geometry, owner: int, *, create: bool) -> None:
         self.memory = memory
-        self._queue = geometry.queue
+        self._capacity = geometry.queue
         size = geometry.queue_bytes
         inbox, outbox = (
             Queue(
@@ -149,7 +149,7 @@ class Port:
     @property
     def crowded(self) -> bool:
         """Whether as many messages wait here as the queue holds: who can should add no more."""
-        return len(self.backlog) >= self._queue
+        return len(self.backlog) >= self._capacity
 
     def flush(self) -> bool:
         """Send what waits here, as far as there is room; True = nothing waits any more.

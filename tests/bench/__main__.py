@@ -161,8 +161,9 @@ def main() -> None:
             "commit": commit(),
             "machine": machine(),
             "versions": versions(),
-            "options": {"rounds": choice.rounds, "seconds": choice.seconds}
-            | ({"slices": choice.slices} if choice.slices else {}),
+            "options": {"slices": choice.slices}
+            if choice.slices
+            else {"rounds": choice.rounds, "seconds": choice.seconds},
             "commands": {f"{server.name} {server.interface}": server.command for server in SERVERS},
         }
     )

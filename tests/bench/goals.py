@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from tests.bench.figures import Case, Results
-from tests.bench.ratio import compare
+from tests.bench.ratio import Range, compare
 from tests.bench.rows import FEW, MANY
 
 
@@ -39,32 +39,32 @@ GOALS = (
 
 def verdicts(results: Results) -> Iterator[str]:
     """A line for each goal. Where servers were loaded in turn, "undecided" is what chance alone could turn round."""
+    compared = _by_means if results.about["options"].get("slices") else _by_medians
     for goal in GOALS:
         ours = results.get(goal.row, goal.connections, "bridge")
         theirs = results.get(goal.row, goal.connections, goal.peer)
         if not ours or not theirs:
             yield f"not measured  {goal}"
-            continue
-        if results.about["options"].get("slices"):
-            yield _in_turn(goal, ours, theirs)
-            continue
-        cpu, peer = ours.middle("cpu_us"), theirs.middle("cpu_us")
-        reached = not ours.errors and (cpu <= goal.part * peer or cpu <= goal.microseconds)
-        errors = f", {ours.errors} errors" if ours.errors else ""
-        word = "reached     " if reached else "NOT REACHED "
-        yield f"{word}  {goal}: {cpu:,.1f} µs against {peer:,.1f} µs = {cpu / peer:.2f}{errors}"
+        elif (found := compared(ours, theirs)) is None:
+            yield f"not measured  {goal}: too few slices"
+        else:
+            cpu, peer, part, shown = found
+            if ours.errors or (part.low > goal.part and cpu > goal.microseconds):
+                word = "NOT REACHED"
+            else:
+                word = "reached" if part.high <= goal.part or cpu <= goal.microseconds else "undecided"
+            errors = f", {ours.errors} errors" if ours.errors else ""
+            yield f"{word:12}  {goal}: {cpu:,.1f} µs against {peer:,.1f} µs = {shown}{errors}"
 
 
-def _in_turn(goal: Goal, ours: Case, theirs: Case) -> str:
+_Compared = tuple[float, float, Range, str]  # CPU time of both, and what part it is; that as it is shown
+
+
+def _by_medians(ours: Case, theirs: Case) -> _Compared:
+    cpu, peer = ours.middle("cpu_us"), theirs.middle("cpu_us")
+    return cpu, peer, Range(cpu / peer, cpu / peer, cpu / peer), f"{cpu / peer:.2f}"
+
+
+def _by_means(ours: Case, theirs: Case) -> _Compared | None:
     part = compare(ours, theirs)
-    if part is None:
-        return f"not measured  {goal}: too few slices"
-    cpu, peer = ours.mean("cpu_us"), theirs.mean("cpu_us")
-    errors = f", {ours.errors} errors" if ours.errors else ""
-    if ours.errors or (part.low > goal.part and cpu > goal.microseconds):
-        word = "NOT REACHED "
-    elif part.high <= goal.part or cpu <= goal.microseconds:
-        word = "reached     "
-    else:
-        word = "undecided   "
-    return f"{word}  {goal}: {cpu:,.1f} µs against {peer:,.1f} µs = {part}{errors}"
+    return part and (ours.mean("cpu_us"), theirs.mean("cpu_us"), part, str(part))

@@ -98,9 +98,10 @@ def about(results: Results) -> list[str]:
     beside = f"wrk and other work (load {machine['load']}) run" if busy(results) else "wrk runs"
     where = f"{machine['processors']} x {machine['cpu']}, Linux {machine['kernel']}, Python {machine['python']}"
     where += f", wrk {machine['wrk']}"
-    how = f"{options['rounds']} rounds of {options['seconds']} s"
     turns = []
-    if slices := options.get("slices"):
+    if not (slices := options.get("slices")):
+        how = f"{options['rounds']} rounds of {options['seconds']} s"
+    else:
         how = f"{slices} slices of {SLICE} s ({WHOLE_SLICE} s with wrk)"
         turns = [
             "All servers of a row are up at the same time, and loaded in turn. The goals compare means; in parentheses",

@@ -15,7 +15,7 @@ ABOUT = {
     "date": "2026-01-01",
     "machine": {"processors": 2, "cpu": "Some CPU", "kernel": "6.0", "python": "3.11", "wrk": "4.1", "load": 0.1},
     "versions": {"bridged": "1.2"},
-    "options": {"rounds": 3, "seconds": 2, "slices": 100},
+    "options": {"slices": 100},
 }
 
 
